@@ -1,0 +1,53 @@
+# `make demo` and `make test` are all that a new user needs; `make check` is what CI runs.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+VENDOR := service/dashboard/static/vendor
+WORKERS ?= auto
+
+.PHONY: setup demo serve test check format lint types layers docs bench soak clean
+
+setup: $(VENV)/.installed $(VENDOR)/.installed
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	@test -d $(VENV) || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+$(VENDOR)/.installed: service/dashboard/package.json service/dashboard/package-lock.json
+	cd service/dashboard && npm ci --silent --ignore-scripts
+	@mkdir -p $(VENDOR)
+	cp service/dashboard/node_modules/htmx.org/dist/htmx.min.js $(VENDOR)/
+	cp service/dashboard/node_modules/uplot/dist/uPlot.iife.min.js service/dashboard/node_modules/uplot/dist/uPlot.min.css $(VENDOR)/
+	@touch $@
+
+demo: setup
+	$(BIN)/offbeat demo $(if $(ONCE),--once)
+
+serve: setup
+	$(BIN)/offbeat serve
+
+test: setup
+	$(BIN)/pytest -n $(WORKERS) -q
+
+check: setup lint types layers test
+
+format: setup
+	$(BIN)/ruff check --fix --quiet .
+	$(BIN)/ruff format --quiet .
+
+lint: setup
+	$(BIN)/ruff format --check --quiet .
+	$(BIN)/ruff check --quiet .
+
+types: setup
+	$(BIN)/mypy
+
+layers: setup
+	$(BIN)/lint-imports
+
+docs: setup
+	$(BIN)/python -m service.settings > docs/configuration.md
+
+clean:
+	rm -rf $(VENV) $(VENDOR) service/dashboard/node_modules

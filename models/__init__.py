@@ -1,0 +1,1 @@
+"""Detectors and forecasters: arrays in, arrays out; no service, no I/O but artifacts."""

@@ -1,0 +1,3 @@
+"""Offbeat: the service. Rooms are described in docs/architecture.md."""
+
+__version__ = "0.1.0"

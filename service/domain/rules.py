@@ -1,0 +1,112 @@
+"""What a rule is. How it is read from YAML or JSON stands in `service.rules.schema`."""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from service.domain.series import Selector
+
+
+class Severity(StrEnum):
+    """How bad, worst first."""
+
+    CRITICAL = "critical"
+    HIGH = "high"
+    MEDIUM = "medium"
+    LOW = "low"
+    INFO = "info"
+
+    @property
+    def rank(self) -> int:
+        """0 for critical, growing as it matters less."""
+        return list(Severity).index(self)
+
+
+class Condition(StrEnum):
+    """What makes a series break the rule."""
+
+    GT = "gt"
+    GTE = "gte"
+    LT = "lt"
+    LTE = "lte"
+    EQ = "eq"
+    NE = "ne"
+    ANOMALY = "anomaly"  # anomaly score at or above `threshold` (a probability)
+    FORECAST = "forecast"  # the forecast crosses `threshold` within `horizon_seconds`
+    NO_DATA = "no_data"  # no sample for `window_seconds`
+
+    @property
+    def compares(self) -> bool:
+        """Whether it compares the value itself with the threshold."""
+        return self in _SIGN
+
+    @property
+    def sign(self) -> str:
+        """`>` and the like; empty for conditions that do not compare."""
+        return _SIGN.get(self, "")
+
+
+_SIGN = {
+    Condition.GT: ">",
+    Condition.GTE: "≥",
+    Condition.LT: "<",
+    Condition.LTE: "≤",
+    Condition.EQ: "=",
+    Condition.NE: "≠",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One alerting rule. `tenant` is None for a rule of the file that holds for every tenant.
+
+    Durations are seconds. `operator` is gt, gte, lt or lte and says how a forecast crosses.
+    `escalation` names a policy; None uses the policy called `default`, if there is one.
+    """
+
+    id: str
+    tenant: str | None
+    name: str
+    query: Selector
+    condition: Condition
+    threshold: float | None
+    severity: Severity
+    for_seconds: float = 0.0
+    cooldown_seconds: float = 900.0
+    window_seconds: float = 300.0
+    horizon_seconds: float | None = None
+    operator: Condition = Condition.GT
+    channels: tuple[str, ...] = ()
+    escalation: str | None = None
+    labels: dict[str, str] = field(default_factory=dict)
+    annotations: dict[str, str] = field(default_factory=dict)
+    enabled: bool = True
+
+    @property
+    def from_file(self) -> bool:
+        """Whether it stands in the rules file and not in SQL."""
+        return self.id.startswith("file:")
+
+
+@dataclass(frozen=True, slots=True)
+class EscalationStep:
+    """Notify `channels` when `after_seconds` have passed since the alert fired, unanswered."""
+
+    after_seconds: float
+    channels: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class EscalationPolicy:
+    """Steps in order of time. An escalation keeps a snapshot, so that editing never corrupts it."""
+
+    name: str
+    steps: tuple[EscalationStep, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RuleBook:
+    """All that a rules file says, and where it stands."""
+
+    rules: tuple[Rule, ...] = ()
+    policies: tuple[EscalationPolicy, ...] = ()
+    source: str = ""

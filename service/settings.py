@@ -1,0 +1,290 @@
+"""Every setting: environment variable, default, help. `python -m service.settings` prints the page.
+
+A setting's variable is its name in capitals, `OFFBEAT_…` where an alias says so.
+"""
+
+import os
+import secrets
+from pathlib import Path
+from typing import Any
+
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from service.domain.clock import Clock, SystemClock, TimeLapse
+from service.domain.durations import parse_duration
+from service.domain.errors import ConfigurationError
+
+
+def _own(name: str) -> AliasChoices:
+    return AliasChoices(f"OFFBEAT_{name.upper()}", name)
+
+
+class Settings(BaseSettings):
+    """The program's configuration, validated at start. Durations take `30`, `30s`, `5m`, `1h`."""
+
+    model_config = SettingsConfigDict(extra="ignore", populate_by_name=True)
+
+    # where things are
+    data_dir: Path = Field(
+        Path(".offbeat"),
+        validation_alias=_own("data_dir"),
+        description="Folder of the embedded stores, the models and the admin key.",
+    )
+    host: str = Field(
+        "127.0.0.1", validation_alias=_own("host"), description="Address the API listens on."
+    )
+    port: int = Field(
+        8000,
+        ge=0,
+        le=65535,
+        validation_alias=_own("port"),
+        description="Port the API listens on; 0 takes a free one.",
+    )
+    external_url: str = Field(
+        "",
+        description="How people reach the service, for links in notifications; "
+        "by default http://HOST:PORT.",
+    )
+    model_store: str = Field(
+        "", description="Folder of the trained models; by default `models` in the data folder."
+    )
+    alert_rules: Path = Field(
+        Path("alert_rules.yaml"), description="The rules file; it may be missing."
+    )
+
+    # stores
+    redis_url: str = Field(
+        "",
+        description="Redis to use, e.g. redis://:password@host:6379/0, rediss:// for TLS or "
+        "unix:///path. Empty, and no REDIS_HOST: the embedded store.",
+    )
+    redis_host: str = Field("", description="Redis host, if REDIS_URL is not set.")
+    redis_port: int = Field(6379, ge=1, le=65535, description="Redis port, with REDIS_HOST.")
+    redis_password: SecretStr = Field(SecretStr(""), description="Password, with REDIS_HOST.")
+    redis_ssl: bool = Field(False, description="Use TLS, with REDIS_HOST.")
+    database_url: str = Field(
+        "",
+        description="postgresql://user:password@host/name or sqlite:///path. "
+        "Empty: SQLite in the data folder.",
+    )
+
+    # keep
+    log_shards: int = Field(
+        4, ge=1, le=1024, description="Shards of the log. Fixed once data is stored."
+    )
+    log_backlog_max: int = Field(
+        20_000, ge=1, description="Log entries a shard may wait for; above, ingest answers 503."
+    )
+    chunk_seconds: float = Field(
+        21_600, ge=60, description="Length of a chunk's time bucket. Fixed once data is stored."
+    )
+    retention_seconds: float = Field(
+        35 * 86400.0, ge=3600, description="How long samples are kept in Redis."
+    )
+    metrics_buffer_size: int = Field(
+        4096, ge=64, description="Recent samples of each series that a worker holds in memory."
+    )
+    worker_lease_seconds: float = Field(
+        10.0, ge=1, description="A worker that is silent for so long loses its shards."
+    )
+
+    # record
+    body_max_bytes: int = Field(10 << 20, ge=1024, description="Largest request body.")
+    sample_max_age_seconds: float = Field(
+        3600.0, ge=0, description="Oldest sample taken, unless the tenant's quota says otherwise."
+    )
+    sample_max_ahead_seconds: float = Field(
+        600.0, ge=0, description="How far in the future a sample may lie."
+    )
+    series_max: int = Field(10_000, ge=1, description="Series a tenant may have by default.")
+
+    # learn
+    ml_model_retrain_frequency: float = Field(
+        3600.0, ge=1, description="Seconds between trainings of a series' model."
+    )
+    training_min_rows: int = Field(
+        288, ge=64, description="Samples a series needs before it gets a model."
+    )
+    training_max_rows: int = Field(
+        6048, ge=256, description="Newest samples that a model is trained on."
+    )
+    parallel_workers: int = Field(
+        max(1, (os.cpu_count() or 2) - 1), ge=1, description="Processes that train models."
+    )
+    anomaly_detection_threshold: float = Field(
+        0.999, gt=0, lt=1, description="Score from which a point counts as an anomaly."
+    )
+    trend_forecast_horizon: int = Field(
+        24, ge=1, le=1000, description="Steps of a series that its forecast looks ahead."
+    )
+
+    # judge
+    alert_evaluation_interval: float = Field(
+        15.0, gt=0, description="Seconds between evaluations of every rule."
+    )
+    alert_cooldown_period: float = Field(
+        900.0, ge=0, description="A rule's default cooldown: seconds before it notifies again."
+    )
+    series_lookback_seconds: float = Field(
+        300.0, gt=0, description="How old a series' last sample may be and still be its value."
+    )
+    absent_resolve_seconds: float = Field(
+        3600.0, gt=0, description="A firing alert whose series is silent for so long is resolved."
+    )
+
+    # tell
+    max_alerts_per_hour: int = Field(
+        100, ge=1, description="Notifications per tenant and hour; the rest is summarised."
+    )
+    slack_webhook_url: SecretStr = Field(
+        SecretStr(""), description="Incoming webhook of the default channel `slack`."
+    )
+    smtp_host: str = Field("", description="Mail server of the default channel `email`.")
+    smtp_port: int = Field(587, ge=1, le=65535, description="Its port.")
+    smtp_user: str = Field("", description="User name at the mail server, if it wants one.")
+    smtp_password: SecretStr = Field(SecretStr(""), description="Password at the mail server.")
+    smtp_tls: str = Field(
+        "starttls",
+        pattern="^(starttls|tls|none)$",
+        description="`starttls`, `tls` from the first byte, or `none`.",
+    )
+    smtp_from: str = Field("offbeat@localhost", description="Sender of mails.")
+    alert_email_to: str = Field("", description="Receivers of the channel `email`, by comma.")
+    alert_webhook_url: str = Field("", description="Receiver of the default channel `webhook`.")
+    alert_webhook_secret: SecretStr = Field(
+        SecretStr(""), description="Signs what the channel `webhook` sends (whsec_…)."
+    )
+    outgoing_allow_private: bool = Field(
+        False,
+        description="Let channels that tenants configure reach loopback and private addresses.",
+    )
+
+    # run
+    secret_key: SecretStr = Field(
+        SecretStr(""),
+        validation_alias=_own("secret_key"),
+        description="Encrypts stored secrets, signs models and sessions. "
+        "Empty: made once and kept in the data folder.",
+    )
+    log_level: str = Field(
+        "info", pattern="^(debug|info|warning|error)$", description="What is logged."
+    )
+    log_format: str = Field("json", pattern="^(json|text)$", description="`json` or `text`.")
+    time_lapse: str = Field(
+        "",
+        validation_alias=_own("time_lapse"),
+        description="Runs the service on a clock that starts in the past and catches up: "
+        "`started:story_start:speed`. The demo uses it.",
+    )
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _durations(cls, value: Any, info: Any) -> Any:
+        if isinstance(value, str) and cls.model_fields[info.field_name].annotation is float:
+            return parse_duration(value) if value.strip()[-1:].isalpha() else value
+        return value
+
+    @property
+    def embedded_redis(self) -> bool:
+        """Whether no Redis is configured, so that the embedded store serves."""
+        return not (self.redis_url or self.redis_host)
+
+    @property
+    def redis_socket(self) -> Path:
+        """The embedded store's unix socket."""
+        return self.data_dir.resolve() / "store" / "store.sock"
+
+    @property
+    def resolved_redis_url(self) -> str:
+        """The URL to connect to, whichever way it was configured."""
+        if self.redis_url:
+            return self.redis_url
+        if self.redis_host:
+            secret = self.redis_password.get_secret_value()
+            scheme = "rediss" if self.redis_ssl else "redis"
+            auth = f":{secret}@" if secret else ""
+            return f"{scheme}://{auth}{self.redis_host}:{self.redis_port}/0"
+        return f"unix://{self.redis_socket}"
+
+    @property
+    def resolved_database_url(self) -> str:
+        """The database to use, whichever way it was configured."""
+        return self.database_url or f"sqlite:///{self.data_dir.resolve() / 'offbeat.db'}"
+
+    @property
+    def model_dir(self) -> Path:
+        """Folder of the trained models."""
+        return Path(self.model_store) if self.model_store else self.data_dir.resolve() / "models"
+
+    @property
+    def public_url(self) -> str:
+        """How people reach the service, without a slash at the end."""
+        return (self.external_url or f"http://{self.host}:{self.port}").rstrip("/")
+
+    def clock(self) -> Clock:
+        """The machine's clock, or the time lapse that is set."""
+        return TimeLapse.parse(self.time_lapse) if self.time_lapse else SystemClock()
+
+    def secret(self) -> bytes:
+        """The key of everything encrypted or signed; made and kept (0600) on first use."""
+        configured = self.secret_key.get_secret_value()
+        if configured:
+            if len(configured) < 32:
+                raise ConfigurationError("OFFBEAT_SECRET_KEY: use at least 32 characters")
+            return configured.encode()
+        path = self.data_dir / "secret.key"
+        self.data_dir.mkdir(parents=True, exist_ok=True)
+        try:
+            handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+        except FileExistsError:
+            return path.read_bytes()
+        with os.fdopen(handle, "wb") as file:
+            key = secrets.token_hex(32).encode()
+            file.write(key)
+        return key
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """Settings from the environment; `ConfigurationError` names the variable that is wrong."""
+    try:
+        return Settings(**overrides)
+    except ValidationError as error:
+        lines = [
+            f"{str(item['loc'][0]).upper()}: {item['msg']} (it is {item['input']!r})"
+            for item in error.errors()
+        ]
+        raise ConfigurationError("\n".join(lines)) from error
+
+
+def variable(name: str) -> str:
+    """The environment variable of a setting."""
+    alias = Settings.model_fields[name].validation_alias
+    return str(alias.choices[0]) if isinstance(alias, AliasChoices) else name.upper()
+
+
+def configuration_page() -> str:
+    """docs/configuration.md."""
+    lines = [
+        "# Configuration",
+        "",
+        "Environment variables, read and validated at start. Generated by `make docs` from",
+        "`service/settings.py`. Durations take seconds or text such as `90s`, `5m`, `1h`.",
+        "",
+        "| variable | default | what it does |",
+        "|---|---|---|",
+    ]
+    for name, item in Settings.model_fields.items():
+        default = item.default
+        if isinstance(default, SecretStr):
+            default = default.get_secret_value()
+        if name == "parallel_workers":
+            default = "cores − 1"
+        shown = f"`{default}`" if str(default) else ""
+        about = (item.description or "").replace("|", "\\|")
+        lines.append(f"| `{variable(name)}` | {shown} | {about} |")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    print(configuration_page(), end="")  # noqa: T201

@@ -1,0 +1,77 @@
+"""Samples travel in columns. Timestamps are int64 milliseconds, values float64."""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Times = NDArray[np.int64]
+Values = NDArray[np.float64]
+Ids = NDArray[np.int64]
+
+#: One sample in the log: which series, when, what.
+RECORD = np.dtype([("id", "<i8"), ("t", "<i8"), ("v", "<f8")])
+#: One sample in a chunk.
+POINT = np.dtype([("t", "<i8"), ("v", "<f8")])
+
+
+class Columns(NamedTuple):
+    """Samples of one series: `t` (n,) milliseconds ascending and unique, `v` (n,)."""
+
+    t: Times
+    v: Values
+
+    @classmethod
+    def empty(cls) -> "Columns":
+        """No samples."""
+        return cls(np.empty(0, np.int64), np.empty(0, np.float64))
+
+    def between(self, start_ms: int, end_ms: int) -> "Columns":
+        """The samples with `start_ms <= t <= end_ms`."""
+        a, b = np.searchsorted(self.t, [start_ms, end_ms + 1])
+        return Columns(self.t[a:b], self.v[a:b])
+
+
+class Batch(NamedTuple):
+    """Samples of many series of one tenant, in order of arrival: `id`, `t`, `v`, each (n,)."""
+
+    id: Ids
+    t: Times
+    v: Values
+
+    def pack(self) -> bytes:
+        """As 24-byte records for the log."""
+        records = np.empty(len(self.id), RECORD)
+        records["id"], records["t"], records["v"] = self
+        return records.tobytes()
+
+    @classmethod
+    def unpack(cls, blob: bytes) -> "Batch":
+        """From the log's records."""
+        records = np.frombuffer(blob, RECORD)
+        return cls(
+            np.ascontiguousarray(records["id"]),
+            np.ascontiguousarray(records["t"]),
+            np.ascontiguousarray(records["v"]),
+        )
+
+    @classmethod
+    def join(cls, parts: "list[Batch]") -> "Batch":
+        """One after the other."""
+        return cls(
+            np.concatenate([p.id for p in parts]) if parts else np.empty(0, np.int64),
+            np.concatenate([p.t for p in parts]) if parts else np.empty(0, np.int64),
+            np.concatenate([p.v for p in parts]) if parts else np.empty(0, np.float64),
+        )
+
+
+def from_points(raw: bytes) -> Columns:
+    """Columns of a chunk's records in any order; of equal timestamps the last written wins."""
+    points = np.frombuffer(raw, POINT)
+    t, v = points["t"], points["v"]
+    if len(t) > 1 and not bool(np.all(t[1:] > t[:-1])):
+        order = np.argsort(t, kind="stable")
+        t, v = t[order], v[order]
+        last = np.append(t[1:] != t[:-1], True)
+        t, v = t[last], v[last]
+    return Columns(np.ascontiguousarray(t), np.ascontiguousarray(v))

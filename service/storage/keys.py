@@ -1,0 +1,57 @@
+"""Every Redis key, with its lifetime. All keys of a shard share one hash tag, for Redis Cluster.
+
+    {s3}:log                        the shard's log: one entry a request; trimmed behind the position
+    {s3}:position                   id of the last log entry that the chunks contain; kept
+    {s3}:lease                      the worker that owns the shard; expires unless renewed
+    {s3}:epoch                      grows with each change of owner; kept
+    {s3}:series:<tenant>            registry: series id → labels and type; kept until deleted
+    {s3}:chunk:<tenant>:<id>:<n>    samples of bucket n; expires with the retention
+    offbeat:layout                  shard count and bucket length that the data was stored with
+    offbeat:leader                  the scheduler that leads; expires unless renewed
+    offbeat:wake:<topic>            pub/sub: look at SQL, files or the registry now, not later
+"""
+
+import zlib
+
+LAYOUT = "offbeat:layout"
+LEADER = "offbeat:leader"
+
+
+def shard_of(tenant: str, shards: int) -> int:
+    """The shard that a tenant's series live in."""
+    return zlib.crc32(tenant.encode()) % shards
+
+
+def log(shard: int) -> str:
+    """Stream of requests, one entry each."""
+    return f"{{s{shard}}}:log"
+
+
+def position(shard: int) -> str:
+    """Id of the last applied log entry."""
+    return f"{{s{shard}}}:position"
+
+
+def lease(shard: int) -> str:
+    """Owner of the shard; expires."""
+    return f"{{s{shard}}}:lease"
+
+
+def epoch(shard: int) -> str:
+    """Grows with each change of owner."""
+    return f"{{s{shard}}}:epoch"
+
+
+def registry(shard: int, tenant: str) -> str:
+    """Hash: 8-byte series id → msgpack of type and labels."""
+    return f"{{s{shard}}}:series:{tenant}"
+
+
+def chunk(shard: int, tenant: str, series: int, bucket: int) -> str:
+    """16-byte records (i8 milliseconds, f8 value) in order of arrival."""
+    return f"{{s{shard}}}:chunk:{tenant}:{series:016x}:{bucket}"
+
+
+def wake(topic: str) -> str:
+    """Pub/sub channel; topics: outbox, rules, models, timers."""
+    return f"offbeat:wake:{topic}"
