@@ -1,0 +1,1 @@
+"""Reading: selectors, and samples from the chunks."""
