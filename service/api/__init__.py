@@ -1,0 +1,1 @@
+"""HTTP in JSON: one router a topic."""

@@ -1,0 +1,1 @@
+"""API keys, roles, sessions, tenants, audit, encryption and checked outgoing calls."""
