@@ -27,9 +27,9 @@ MEDIA_TYPE = "application/problem+json"
 
 #: The most specific class of an error's own order of inheritance decides.
 STATUS: dict[type[Exception], HTTPStatus] = {
-    errors.TooLarge: HTTPStatus.CONTENT_TOO_LARGE,
+    errors.TooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     errors.UnsupportedMedia: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
-    errors.Unprocessable: HTTPStatus.UNPROCESSABLE_CONTENT,
+    errors.Unprocessable: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.InvalidInput: HTTPStatus.BAD_REQUEST,
     errors.Unauthenticated: HTTPStatus.UNAUTHORIZED,
     errors.Forbidden: HTTPStatus.FORBIDDEN,
@@ -206,7 +206,7 @@ def _invalid_request(error: RequestValidationError) -> Response:
         field = ".".join(place[1:] if len(place) > 1 else place)
         listed.append((field, str(item["msg"])))
     said = "; ".join(f"{place}: {reason}" for place, reason in listed[:5])
-    return problem(HTTPStatus.UNPROCESSABLE_CONTENT, said or "invalid request", errors=listed[:100])
+    return problem(HTTPStatus.UNPROCESSABLE_ENTITY, said or "invalid request", errors=listed[:100])
 
 
 def _whole_seconds(seconds: float) -> int:
