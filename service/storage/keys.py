@@ -1,20 +1,25 @@
 """Every Redis key, with its lifetime. All keys of a shard share one hash tag, for Redis Cluster.
 
-    {s3}:log                        the shard's log: one entry a request; trimmed behind the position
-    {s3}:position                   id of the last log entry that the chunks contain; kept
-    {s3}:lease                      the worker that owns the shard; expires unless renewed
-    {s3}:epoch                      grows with each change of owner; kept
-    {s3}:series:<tenant>            registry: series id → labels and type; kept until deleted
-    {s3}:chunk:<tenant>:<id>:<n>    samples of bucket n; expires with the retention
-    offbeat:layout                  shard count and bucket length that the data was stored with
-    offbeat:leader                  the scheduler that leads; expires unless renewed
-    offbeat:wake:<topic>            pub/sub: look at SQL, files or the registry now, not later
+{s3}:log                       one entry a request; trimmed behind the position
+{s3}:position                  id of the last log entry that the chunks contain; kept
+{s3}:lease                     the worker that owns the shard; expires unless renewed
+{s3}:epoch                     grows with each change of owner; kept
+{s3}:tenants                   tenants with series in the shard; kept until deleted
+{s3}:series:<tenant>           registry: series id → labels and type; kept until deleted
+{s3}:derived:<tenant>          the same for the series that models write
+{s3}:…-version:<tenant>        grows with each new series of either registry
+{s3}:chunk:<tenant>:<id>:<n>   samples of bucket n; expires with the retention
+offbeat:workers                workers by the time of their last sign of life; kept
+offbeat:layout                  shard count and bucket length that the data was stored with
+offbeat:leader                  the scheduler that leads; expires unless renewed
+offbeat:wake:<topic>            pub/sub: look at SQL, files or the registry now, not later
 """
 
 import zlib
 
 LAYOUT = "offbeat:layout"
 LEADER = "offbeat:leader"
+WORKERS = "offbeat:workers"
 
 
 def shard_of(tenant: str, shards: int) -> int:
@@ -42,9 +47,19 @@ def epoch(shard: int) -> str:
     return f"{{s{shard}}}:epoch"
 
 
-def registry(shard: int, tenant: str) -> str:
-    """Hash: 8-byte series id → msgpack of type and labels."""
-    return f"{{s{shard}}}:series:{tenant}"
+def shard_tenants(shard: int) -> str:
+    """Set of the tenants that have series in the shard."""
+    return f"{{s{shard}}}:tenants"
+
+
+def registry(shard: int, tenant: str, *, derived: bool) -> str:
+    """Hash: 8-byte series id → type and labels."""
+    return f"{{s{shard}}}:{'derived' if derived else 'series'}:{tenant}"
+
+
+def registry_version(shard: int, tenant: str, *, derived: bool) -> str:
+    """Counter that grows with each new series."""
+    return f"{{s{shard}}}:{'derived' if derived else 'series'}-version:{tenant}"
 
 
 def chunk(shard: int, tenant: str, series: int, bucket: int) -> str:
@@ -55,3 +70,8 @@ def chunk(shard: int, tenant: str, series: int, bucket: int) -> str:
 def wake(topic: str) -> str:
     """Pub/sub channel; topics: outbox, rules, models, timers."""
     return f"offbeat:wake:{topic}"
+
+
+def chunk_pattern(shard: int, tenant: str) -> str:
+    """Glob of all chunks of a tenant."""
+    return f"{{s{shard}}}:chunk:{tenant}:*"

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
@@ -23,6 +24,12 @@ def connect(url: str, timeout: float = 2.0) -> Redis:
         # A command that failed midway may have been done; who calls decides about a second try.
         retry=Retry(NoBackoff(), 0),
     )
+
+
+async def ask(redis: Redis, *command: str | bytes | int) -> Any:
+    """Send one command; its answer in bytes, where redis-py's methods say text or bytes."""
+    async with store_errors():
+        return await redis.execute_command(*command)  # type: ignore[no-untyped-call]
 
 
 @asynccontextmanager

@@ -34,9 +34,7 @@ class WakeUps:
                 async with self._redis.pubsub() as hub:
                     await hub.subscribe(*channels)
                     while True:
-                        message = await hub.get_message(
-                            ignore_subscribe_messages=True, timeout=5.0
-                        )
+                        message = await hub.get_message(ignore_subscribe_messages=True, timeout=5.0)
                         if message is not None:
                             yield channels[message["channel"]], message["data"].decode()
             except (RedisError, OSError) as error:

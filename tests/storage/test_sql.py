@@ -38,10 +38,13 @@ async def test_times_come_back_as_the_seconds_they_were(database: Database) -> N
 
 
 async def test_a_failed_transaction_leaves_nothing(database: Database) -> None:
-    with pytest.raises(RuntimeError, match="midway"):
+    async def fail_midway() -> None:
         async with database.begin() as c:
             await c.execute(insert(tenants).values(id="a", name="A", created_at=1.0))
             raise RuntimeError("midway")
+
+    with pytest.raises(RuntimeError, match="midway"):
+        await fail_midway()
     async with database.read() as c:
         assert (await c.execute(select(tenants))).all() == []
 

@@ -1,0 +1,164 @@
+"""Which series a tenant has: id → labels and type, in Redis, with a bounded memory of it."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+
+import msgspec
+from redis.asyncio import Redis
+
+from service.domain.series import MetricType, Series
+from service.storage import keys
+from service.storage.redis import ask, store_errors
+
+_TYPES = tuple(MetricType)
+
+# KEYS: hash, version, the shard's tenants.  ARGV: tenant, limit (-1: none), then id and value of
+# each series.  Answers a Registered code for each.
+_REGISTER = """
+local answer, fresh = {}, false
+local limit = tonumber(ARGV[2])
+local count = redis.call('HLEN', KEYS[1])
+for i = 3, #ARGV, 2 do
+  local known = redis.call('HGET', KEYS[1], ARGV[i])
+  if known then
+    answer[#answer + 1] = (string.sub(known, 2) == string.sub(ARGV[i + 1], 2)) and 0 or 3
+  elseif limit >= 0 and count >= limit then
+    answer[#answer + 1] = 2
+  else
+    redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1])
+    count = count + 1
+    fresh = true
+    answer[#answer + 1] = 1
+  end
+end
+if fresh then
+  redis.call('INCR', KEYS[2])
+  redis.call('SADD', KEYS[3], ARGV[1])
+end
+return answer
+"""
+
+
+class Registered(IntEnum):
+    """What became of a series that was offered."""
+
+    KNOWN = 0
+    NEW = 1
+    OVER_LIMIT = 2
+    COLLISION = 3
+
+
+def encode(series: Series) -> bytes:
+    """One byte for the type, then the labels as a flat msgpack array."""
+    flat = [part for pair in series.labels for part in pair]
+    return bytes([48 + _TYPES.index(series.metric_type)]) + msgspec.msgpack.encode(flat)
+
+
+def decode(series_id: bytes, value: bytes) -> Series:
+    """The series of a registry entry."""
+    flat = msgspec.msgpack.decode(value[1:], type=list[str])
+    labels = tuple(zip(flat[::2], flat[1::2], strict=True))
+    return Series(int.from_bytes(series_id, "big"), labels, _TYPES[value[0] - 48])
+
+
+@dataclass
+class _Known:
+    version: bytes | None
+    series: dict[int, Series]
+
+
+class SeriesRegistry:
+    """Series by tenant. What models write is kept apart, so that it counts in no quota."""
+
+    def __init__(self, redis: Redis, shards: int) -> None:
+        self._redis = redis
+        self._shards = shards
+        self._register = redis.register_script(_REGISTER)
+        self._known: dict[tuple[str, bool], _Known] = {}
+
+    def _keys(self, tenant: str, derived: bool) -> tuple[str, str]:
+        shard = keys.shard_of(tenant, self._shards)
+        return (
+            keys.registry(shard, tenant, derived=derived),
+            keys.registry_version(shard, tenant, derived=derived),
+        )
+
+    async def register(
+        self, tenant: str, series: Sequence[Series], limit: int | None = None
+    ) -> list[Registered]:
+        """Make sure that the series are known; one answer each.
+
+        `limit` bounds the number of the tenant's own series; derived ones are never bounded.
+        """
+        answers: dict[int, Registered] = {}
+        for derived in (False, True):
+            part = [s for s in series if s.is_derived is derived]
+            if not part:
+                continue
+            arguments: list[bytes | str | int] = [
+                tenant,
+                -1 if derived or limit is None else limit,
+            ]
+            for s in part:
+                arguments += (s.id.to_bytes(8, "big"), encode(s))
+            names = (
+                *self._keys(tenant, derived),
+                keys.shard_tenants(keys.shard_of(tenant, self._shards)),
+            )
+            async with store_errors():
+                codes = await self._register(keys=names, args=arguments)
+            answers.update((s.id, Registered(code)) for s, code in zip(part, codes, strict=True))
+        return [answers[s.id] for s in series]
+
+    async def all(self, tenant: str, *, derived: bool | None = None) -> dict[int, Series]:
+        """Every series of the tenant; `derived` True or False for only these."""
+        found: dict[int, Series] = {}
+        for kind in (False, True):
+            if derived is None or derived is kind:
+                found.update(await self._load(tenant, kind))
+        return found
+
+    async def _load(self, tenant: str, derived: bool) -> dict[int, Series]:
+        name, version_name = self._keys(tenant, derived)
+        known = self._known.get((tenant, derived))
+        version = await ask(self._redis, "GET", version_name)
+        if known is not None and known.version == version:
+            return known.series
+        entries: dict[bytes, bytes] = await ask(self._redis, "HGETALL", name)
+        series = {}
+        before = known.series if known else {}
+        for raw_id, value in entries.items():
+            number = int.from_bytes(raw_id, "big")
+            series[number] = before.get(number) or decode(raw_id, value)
+        self._known[tenant, derived] = _Known(version, series)
+        return series
+
+    async def lookup(self, tenant: str, ids: Iterable[int]) -> dict[int, Series]:
+        """The series of these ids; unknown ids are left out."""
+        wanted = list(ids)
+        found: dict[int, Series] = {}
+        for derived in (False, True):
+            rest = [i for i in wanted if i not in found]
+            if not rest:
+                break
+            raw = [i.to_bytes(8, "big") for i in rest]
+            values = await ask(self._redis, "HMGET", self._keys(tenant, derived)[0], *raw)
+            answers = zip(rest, raw, values, strict=True)
+            found.update((i, decode(b, value)) for i, b, value in answers if value)
+        return found
+
+    async def tenants(self, shard: int) -> list[str]:
+        """The tenants that have series in a shard."""
+        members = await ask(self._redis, "SMEMBERS", keys.shard_tenants(shard))
+        return sorted(t.decode() for t in members)
+
+    async def forget(self, tenant: str) -> None:
+        """Drop a tenant's series from the registry."""
+        shard = keys.shard_of(tenant, self._shards)
+        names = [name for derived in (False, True) for name in self._keys(tenant, derived)]
+        async with store_errors():
+            await self._redis.delete(*names)
+            await self._redis.srem(keys.shard_tenants(shard), tenant)
+        self._known.pop((tenant, False), None)
+        self._known.pop((tenant, True), None)
