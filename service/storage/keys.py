@@ -75,3 +75,8 @@ def wake(topic: str) -> str:
 def chunk_pattern(shard: int, tenant: str) -> str:
     """Glob of all chunks of a tenant."""
     return f"{{s{shard}}}:chunk:{tenant}:*"
+
+
+def ticket(ticket_id: str) -> str:
+    """Marks a login ticket as used; expires after the ticket itself."""
+    return f"offbeat:ticket:{ticket_id}"

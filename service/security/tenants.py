@@ -1,0 +1,179 @@
+"""Tenants and their limits."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from sqlalchemy import Row, delete, insert, select, update
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from service.domain.clock import Clock
+from service.domain.errors import Conflict, InvalidInput, NotFound, Unprocessable
+from service.domain.tenants import PLATFORM, TENANT_ID, Tenant
+from service.security import audit
+from service.security.names import checked_name
+from service.storage.sql.engine import Database
+from service.storage.sql.tables import api_keys, metadata, tenants
+
+#: The limits that a quota sets, with the largest value each takes.
+QUOTAS: dict[str, float] = {"sample_age_seconds": 10 * 365 * 86400.0, "series": 100_000_000}
+
+REMEMBER_SECONDS = 2.0
+
+_REMEMBERED_MAX = 50_000
+
+
+class TenantStore:
+    """The tenants in SQL. `forget` removes what is kept of a tenant elsewhere (its samples)."""
+
+    def __init__(
+        self, database: Database, clock: Clock, forget: Callable[[str], Awaitable[None]]
+    ) -> None:
+        self._database, self._clock, self._forget = database, clock, forget
+        self._limits: dict[str, tuple[float, Tenant]] = {}
+
+    async def create(self, tenant_id: str, name: str, actor: str) -> Tenant:
+        """A new tenant; `Unprocessable` for an id that does not fit, `Conflict` if it exists."""
+        if not TENANT_ID.fullmatch(tenant_id):
+            raise Unprocessable(
+                "a tenant's id is 1 to 64 of a-z, 0-9, _ and -, beginning and ending with a "
+                "letter or digit",
+                where="id",
+            )
+        tenant = Tenant(tenant_id, checked_name(name), self._clock.now())
+        try:
+            async with self._database.begin() as connection:
+                await connection.execute(
+                    insert(tenants).values(
+                        id=tenant.id, name=tenant.name, created_at=tenant.created_at
+                    )
+                )
+                await self._audit(
+                    connection, PLATFORM, actor, "tenant.created", tenant.id, {"name": tenant.name}
+                )
+        except IntegrityError as error:
+            raise Conflict(f"there is a tenant {tenant_id!r} already") from error
+        return tenant
+
+    async def get(self, tenant_id: str) -> Tenant:
+        """The tenant, by the database itself; `NotFound`."""
+        missing = NotFound(f"there is no tenant {tenant_id[:64]!r}")
+        if not TENANT_ID.fullmatch(tenant_id):
+            raise missing
+        async with self._database.read() as connection:
+            row = (
+                await connection.execute(select(tenants).where(tenants.c.id == tenant_id))
+            ).first()
+        if row is None:
+            raise missing
+        return _tenant(row)
+
+    async def list(
+        self, cursor: str | None = None, limit: int = 100
+    ) -> tuple[list[Tenant], str | None]:
+        """Tenants by id, and the cursor of the page that follows, if one does."""
+        query = select(tenants).order_by(tenants.c.id).limit(limit + 1)
+        if cursor is not None:
+            if not TENANT_ID.fullmatch(cursor):
+                raise InvalidInput("cursor is none that this list gave", where="cursor")
+            query = query.where(tenants.c.id > cursor)
+        async with self._database.read() as connection:
+            rows = (await connection.execute(query)).all()
+        found = [_tenant(row) for row in rows[:limit]]
+        return found, found[-1].id if len(rows) > limit else None
+
+    async def rename(self, tenant_id: str, name: str, actor: str) -> Tenant:
+        """Give the tenant another name; `NotFound`."""
+        return await self._update(tenant_id, {"name": checked_name(name)}, "tenant.renamed", actor)
+
+    async def set_quota(
+        self, tenant_id: str, quota: Mapping[str, float | None], actor: str
+    ) -> Tenant:
+        """Set the limits in `quota` (names of `QUOTAS`); None returns one to the shipped default.
+
+        Raises `Unprocessable`, which names the limits there are, and `NotFound`.
+        """
+        for name, value in quota.items():
+            if name not in QUOTAS:
+                raise Unprocessable(
+                    f"{name} is no limit that a quota sets; there are {', '.join(QUOTAS)}",
+                    where=name,
+                )
+            if value is not None and not 1 <= value <= QUOTAS[name]:
+                raise Unprocessable(f"{name} lies between 1 and {QUOTAS[name]:.0f}", where=name)
+        if not quota:
+            raise Unprocessable(f"set at least one of {', '.join(QUOTAS)}")
+        return await self._update(tenant_id, dict(quota), "tenant.quota_set", actor)
+
+    async def delete(self, tenant_id: str, actor: str) -> None:
+        """Remove the tenant with all its data; `NotFound`.
+
+        Its keys go first, so that nothing new arrives; then what `forget` removes; then its rows.
+        Interrupted, it can be asked for again. The platform's audit keeps that it happened.
+        """
+        await self.get(tenant_id)
+        async with self._database.begin() as connection:
+            await connection.execute(delete(api_keys).where(api_keys.c.tenant == tenant_id))
+        await self._forget(tenant_id)
+        async with self._database.begin() as connection:
+            removed = {}
+            for table in metadata.sorted_tables:
+                if "tenant" in table.c:
+                    done = await connection.execute(
+                        delete(table).where(table.c.tenant == tenant_id)
+                    )
+                    removed[table.name] = done.rowcount
+            await connection.execute(delete(tenants).where(tenants.c.id == tenant_id))
+            counts = {name: count for name, count in removed.items() if count}
+            await self._audit(
+                connection, PLATFORM, actor, "tenant.deleted", tenant_id, {"rows": counts}
+            )
+        self._limits.pop(tenant_id, None)
+
+    async def limits(self, tenant_id: str) -> Tenant:
+        """The tenant with its limits, at most `REMEMBER_SECONDS` old; `NotFound`."""
+        now = self._clock.now()
+        known = self._limits.get(tenant_id)
+        if known and 0 <= now - known[0] < REMEMBER_SECONDS:
+            return known[1]
+        tenant = await self.get(tenant_id)
+        self._limits.pop(tenant_id, None)
+        if len(self._limits) >= _REMEMBERED_MAX:
+            self._limits.pop(next(iter(self._limits)))
+        self._limits[tenant_id] = (now, tenant)
+        return tenant
+
+    async def _update(
+        self, tenant_id: str, values: dict[str, Any], action: str, actor: str
+    ) -> Tenant:
+        query = update(tenants).where(tenants.c.id == tenant_id).values(**values)
+        async with self._database.begin() as connection:
+            row = (await connection.execute(query.returning(*tenants.c))).first()
+            if row is None:
+                raise NotFound(f"there is no tenant {tenant_id!r}")
+            await self._audit(connection, tenant_id, actor, action, tenant_id, values)
+        self._limits.pop(tenant_id, None)
+        return _tenant(row)
+
+    async def _audit(
+        self,
+        connection: AsyncConnection,
+        tenant: str,
+        actor: str,
+        action: str,
+        subject: str,
+        detail: Mapping[str, Any],
+    ) -> None:
+        await audit.record(
+            connection,
+            tenant=tenant,
+            actor=actor,
+            action=action,
+            subject=subject,
+            detail=detail,
+            at=self._clock.now(),
+        )
+
+
+def _tenant(row: Row[Any]) -> Tenant:
+    return Tenant(row.id, row.name, row.created_at, row.sample_age_seconds, row.series)
