@@ -1,4 +1,4 @@
-"""The audit log: who changed what, when. Rows are only ever added.
+"""The audit log: who changed what, when. Rows are only ever added; a tenant's leave with it.
 
 A row is written in the transaction of the change it tells of, so that neither exists without the
 other.

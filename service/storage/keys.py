@@ -12,6 +12,7 @@
 offbeat:workers                workers by the time of their last sign of life; kept
 offbeat:layout                  shard count and bucket length that the data was stored with
 offbeat:leader                  the scheduler that leads; expires unless renewed
+offbeat:ticket:<id>             a login ticket that was used; expires after the ticket
 offbeat:wake:<topic>            pub/sub: look at SQL, files or the registry now, not later
 """
 
