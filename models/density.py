@@ -1,0 +1,73 @@
+"""Density of recent normal behaviour: how far is a point from where points are usual?
+
+Ester, Kriegel, Sander and Xu, "A density-based algorithm for discovering clusters", KDD 1996.
+DBSCAN's core points describe the dense regions; whatever lies beyond eps of all of them would be
+noise to DBSCAN, and the distance in eps says by how much.
+
+Works when normal behaviour has several modes; weak when anomalies repeat so often in the history
+that they become a mode of their own.
+"""
+
+from typing import Self
+
+import numpy as np
+from sklearn.cluster import DBSCAN
+
+from models.base import Array, ArrayMap, Arrays, floats, scalar
+
+
+def squared_distances(A: Array, B: Array) -> Array:
+    """(n, m) squared Euclidean distances between rows (n, p) and (m, p)."""
+    cross = A @ B.T
+    square = (A * A).sum(1)[:, None] + (B * B).sum(1)[None, :] - 2.0 * cross
+    return np.asarray(np.maximum(square, 0.0))
+
+
+class CoreDistance:
+    """Distance to the nearest core point, in eps.
+
+    eps is the `share` quantile of the distance to the k-th neighbour (`neighbours`), so that
+    about that share of the training rows are core points. At most `rows` of them are looked at.
+    """
+
+    eps_: float
+    core_: Array
+
+    def __init__(
+        self, neighbours: int = 10, share: float = 0.9, rows: int = 400, seed: int = 0
+    ) -> None:
+        self.neighbours, self.share, self.rows, self.seed = neighbours, share, rows, seed
+
+    def fit(self, X: Array) -> Self:
+        """Find the core points of rows (n, p)."""
+        if len(X) > self.rows:
+            rng = np.random.default_rng(self.seed)
+            X = X[np.sort(rng.choice(len(X), self.rows, replace=False))]
+        k = min(self.neighbours, len(X) - 1)
+        distance = np.sqrt(squared_distances(X, X))
+        np.fill_diagonal(distance, 0.0)
+        reach = np.partition(distance, k, axis=1)[:, k]
+        self.eps_ = float(np.quantile(reach, self.share)) + 1e-6
+        clusters = DBSCAN(eps=self.eps_, min_samples=k + 1, metric="precomputed").fit(distance)
+        self.core_ = X[clusters.core_sample_indices_]
+        return self
+
+    def score(self, X: Array) -> Array:
+        """Distance of each row (n, p) to the nearest core point, in eps."""
+        nearest = np.empty(len(X))
+        for start in range(0, len(X), 2048):  # bounds the memory of the distance matrix
+            part = slice(start, start + 2048)
+            nearest[part] = squared_distances(X[part], self.core_).min(axis=1)
+        return np.sqrt(nearest) / self.eps_
+
+    def to_arrays(self) -> Arrays:
+        """Core points and eps."""
+        return {"core": self.core_, "eps": np.array(self.eps_)}
+
+    @classmethod
+    def from_arrays(cls, arrays: ArrayMap) -> Self:
+        """Back from `to_arrays`."""
+        member = cls()
+        member.core_ = floats(arrays, "core")
+        member.eps_ = scalar(arrays, "eps")
+        return member

@@ -1,0 +1,1 @@
+"""Forecasters and the choice between them."""
