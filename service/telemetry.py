@@ -136,7 +136,7 @@ REQUEST_SECONDS = Histogram(
 
 # record
 SAMPLES_ACCEPTED = Counter("offbeat_samples_accepted", "Samples acknowledged.")
-SAMPLES_REJECTED = Counter("offbeat_samples_rejected", "Samples refused.", ["reason"])
+SAMPLES_REJECTED = Counter("offbeat_samples_rejected", "Samples refused; the answer says why.")
 
 # keep
 LOG_BACKLOG = Gauge(

@@ -1,0 +1,150 @@
+"""What every request passes: an id, limits, safe headers, one line in the log, its metrics."""
+
+import re
+import time
+import uuid
+
+import structlog
+from fastapi import FastAPI
+from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service import telemetry
+from service.api import problems
+
+log = structlog.get_logger(__name__)
+
+#: Scripts, styles and pictures of our own files only; nothing may frame us.
+CONTENT_SECURITY_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
+    "connect-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
+)
+
+_HEADERS = {
+    b"content-security-policy": CONTENT_SECURITY_POLICY.encode(),
+    b"x-content-type-options": b"nosniff",
+    b"x-frame-options": b"DENY",
+    b"referrer-policy": b"no-referrer",
+    b"cross-origin-opener-policy": b"same-origin",
+}
+_REQUEST_ID = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+# Asked for many times a second; the metrics count them, the log tells only of their failures.
+_QUIET = frozenset({"/healthz", "/readyz", "/metrics", "/analytics/metrics"})
+
+
+def install(app: FastAPI, body_max_bytes: int) -> None:
+    """Wrap `app`; bodies over `body_max_bytes` are 413 as soon as they are, declared or not."""
+    app.add_middleware(Edge, body_max_bytes=body_max_bytes)
+
+
+class Edge:
+    """The outermost layer of our own. Pure ASGI: it never touches a body but to count it."""
+
+    def __init__(self, app: ASGIApp, body_max_bytes: int) -> None:
+        self._app, self._body_max_bytes = app, body_max_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request; other kinds of connection pass untouched."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = time.perf_counter()
+        headers, method = Headers(scope=scope), scope["method"]
+        request_id = headers.get("x-request-id", "")
+        if not _REQUEST_ID.fullmatch(request_id):
+            request_id = uuid.uuid4().hex
+        structlog.contextvars.clear_contextvars()
+        structlog.contextvars.bind_contextvars(request_id=request_id)
+        answer = _Answer(send, request_id, bodiless=method == "HEAD")
+        try:
+            await self._serve(scope, headers, receive, answer)
+        except Exception as error:
+            if answer.status:  # too late for another answer; the server cuts the connection
+                raise
+            await problems.unexpected(error)(scope, receive, answer)
+        finally:
+            _observe(scope, method, answer.status or 499, time.perf_counter() - started)
+
+    async def _serve(
+        self, scope: Scope, headers: Headers, receive: Receive, answer: "_Answer"
+    ) -> None:
+        declared = headers.get("content-length", "")
+        if declared.isdecimal() and int(declared[:20]) > self._body_max_bytes:
+            await self._too_large()(scope, receive, answer)
+            return
+        if scope["method"] == "OPTIONS":
+            allowed = problems.methods_at(scope["app"], scope)
+            if allowed:
+                response = Response(status_code=204, headers={"Allow": ", ".join(sorted(allowed))})
+                await response(scope, receive, answer)
+                return
+        if scope["method"] == "HEAD":
+            scope["method"] = "GET"  # `answer` leaves the body out
+        await self._app(scope, self._counted(receive), answer)
+
+    def _counted(self, receive: Receive) -> Receive:
+        taken = 0
+
+        async def counting() -> Message:
+            nonlocal taken
+            message = await receive()
+            taken += len(message.get("body", b""))
+            if taken > self._body_max_bytes:
+                # The one kind of exception that FastAPI's own reading of a body lets through.
+                raise HTTPException(413, self._limit())
+            return message
+
+        return counting
+
+    def _too_large(self) -> Response:
+        return problems.problem(413, self._limit(), headers={"Connection": "close"})
+
+    def _limit(self) -> str:
+        return f"the body is larger than {self._body_max_bytes} bytes"
+
+
+class _Answer:
+    """`send` with our headers added, the status noted, and no body for HEAD."""
+
+    def __init__(self, send: Send, request_id: str, bodiless: bool) -> None:
+        self._send, self._request_id, self._bodiless = send, request_id.encode(), bodiless
+        self.status = 0
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            headers = list(message.get("headers", []))
+            present = {name.lower() for name, _ in headers}
+            headers += [item for item in _HEADERS.items() if item[0] not in present]
+            headers.append((b"x-request-id", self._request_id))
+            if b"cache-control" not in present and _is_json(headers):
+                headers.append((b"cache-control", b"no-store"))
+            message = {**message, "headers": headers}
+        elif message["type"] == "http.response.body" and self._bodiless:
+            message = {**message, "body": b""}
+        await self._send(message)
+
+
+def _is_json(headers: list[tuple[bytes, bytes]]) -> bool:
+    return any(
+        name.lower() == b"content-type" and b"json" in value.partition(b";")[0]
+        for name, value in headers
+    )
+
+
+def _observe(scope: Scope, method: str, status: int, seconds: float) -> None:
+    method = method if method in _METHODS else "OTHER"
+    route = getattr(scope.get("route"), "path", "") or "none"
+    telemetry.REQUESTS.labels(method, route, str(status)).inc()
+    telemetry.REQUEST_SECONDS.labels(method, route).observe(seconds)
+    quiet = route in _QUIET and status < 400
+    (log.debug if quiet else log.info)(
+        "request",
+        method=method,
+        path=scope["path"][:300],
+        status=status,
+        milliseconds=round(seconds * 1000, 1),
+    )

@@ -1,0 +1,121 @@
+"""Tenants and their quotas: for the platform's operators."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Query, Request, Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from service.api.deps import allow, tenant_in_path, wiring
+from service.domain.clock import iso
+from service.domain.tenants import TENANT_ID, Permission, Principal, Tenant
+from service.settings import Settings
+
+router = APIRouter(prefix="/tenants", tags=["tenants"])
+
+Administrator = Annotated[Principal, Depends(allow(Permission.ADMINISTER))]
+Operator = Annotated[Principal, Depends(allow(Permission.CONFIGURE))]
+
+
+class NewTenant(BaseModel):
+    """A tenant to be."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    id: str = Field(pattern=f"^{TENANT_ID.pattern}$", examples=["acme"])
+    name: str = Field(min_length=1, max_length=200, examples=["Acme Streaming"])
+
+
+class TenantChange(BaseModel):
+    """What can be changed of a tenant."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    name: str = Field(min_length=1, max_length=200, examples=["Acme Streaming"])
+
+
+class Quota(BaseModel):
+    """Limits to set, any of them; null returns one to the shipped default."""
+
+    # Unknown names are let through to the store, whose error lists the known ones.
+    model_config = ConfigDict(
+        extra="allow",
+        strict=True,
+        json_schema_extra={"additionalProperties": False, "minProperties": 1},
+    )
+
+    sample_age_seconds: float | None = Field(
+        None, ge=1, allow_inf_nan=False, description="Oldest sample taken."
+    )
+    series: int | None = Field(None, ge=1, description="Series the tenant may have.")
+
+
+@router.post("", status_code=201, summary="Make a tenant")
+async def create(
+    request: Request, response: Response, principal: Administrator, body: NewTenant
+) -> dict[str, Any]:
+    """409 if there is one of that id."""
+    parts = wiring(request)
+    tenant = await parts.tenants.create(body.id, body.name, principal.actor)
+    response.headers["Location"] = f"/tenants/{tenant.id}"
+    return _shown(tenant, parts.settings)
+
+
+@router.get("", summary="List tenants")
+async def listing(
+    request: Request,
+    principal: Administrator,
+    cursor: str | None = None,
+    limit: Annotated[int, Query(ge=1, le=500)] = 100,
+) -> dict[str, Any]:
+    """By id, a page at a time; `next` is the cursor of the page that follows, or null."""
+    parts = wiring(request)
+    found, following = await parts.tenants.list(cursor, limit)
+    return {"items": [_shown(tenant, parts.settings) for tenant in found], "next": following}
+
+
+@router.get("/{tenant_id}", summary="Show a tenant and its quota")
+async def show(request: Request, principal: Operator, tenant_id: str) -> dict[str, Any]:
+    """Operators see their own."""
+    parts = wiring(request)
+    tenant = await parts.tenants.get(tenant_in_path(principal, tenant_id))
+    return _shown(tenant, parts.settings)
+
+
+@router.patch("/{tenant_id}", summary="Rename a tenant")
+async def rename(
+    request: Request, principal: Administrator, tenant_id: str, body: TenantChange
+) -> dict[str, Any]:
+    """The id never changes."""
+    parts, tenant = wiring(request), tenant_in_path(principal, tenant_id)
+    return _shown(await parts.tenants.rename(tenant, body.name, principal.actor), parts.settings)
+
+
+@router.put("/{tenant_id}/quota", summary="Set a tenant's limits")
+async def set_quota(
+    request: Request, principal: Administrator, tenant_id: str, body: Quota
+) -> dict[str, Any]:
+    """Sets those that are sent and leaves the others."""
+    parts, tenant = wiring(request), tenant_in_path(principal, tenant_id)
+    quota = body.model_dump(exclude_unset=True)
+    return _shown(await parts.tenants.set_quota(tenant, quota, principal.actor), parts.settings)
+
+
+@router.delete("/{tenant_id}", status_code=204, summary="Delete a tenant with all its data")
+async def remove(request: Request, principal: Administrator, tenant_id: str) -> None:
+    """Its keys end first; then its samples, rules, alerts and everything else is removed."""
+    parts, tenant = wiring(request), tenant_in_path(principal, tenant_id)
+    await parts.tenants.delete(tenant, principal.actor)
+    parts.keys.forget_tenant(tenant)
+
+
+def _shown(tenant: Tenant, settings: Settings) -> dict[str, Any]:
+    age, series = tenant.sample_age_seconds, tenant.series
+    return {
+        "id": tenant.id,
+        "name": tenant.name,
+        "created_at": iso(tenant.created_at),
+        "quota": {
+            "sample_age_seconds": settings.sample_max_age_seconds if age is None else age,
+            "series": settings.series_max if series is None else series,
+        },
+    }
