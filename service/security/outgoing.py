@@ -17,7 +17,6 @@ from typing import Any
 import certifi
 import httpcore
 import httpx
-from httpcore._backends.auto import AutoBackend
 
 from service.domain.errors import InvalidInput
 
@@ -27,6 +26,14 @@ Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 #: An answer is read up to here; what a receiver says beyond it helps nobody.
 ANSWER_MAX_BYTES = 64 << 10
 
+#: The roots of what httpcore raises.
+_HTTPCORE_ERRORS = (
+    httpcore.TimeoutException,
+    httpcore.NetworkError,
+    httpcore.ProtocolError,
+    httpcore.UnsupportedProtocol,
+    httpcore.ConnectionNotAvailable,
+)
 _SCHEMES = ("https", "http")
 _URL_MAX = 2048
 
@@ -127,8 +134,8 @@ def client(
 ) -> httpx.AsyncClient:
     """A client for addresses that users configure. Timeouts in seconds; `total` bounds a call.
 
-    `allow_private` lets it reach loopback and private addresses, never metadata services, link-local
-    or multicast ones. A refused address raises `Refused`; everything else is httpx's own.
+    `allow_private` lets it reach loopback and private addresses, never metadata services,
+    link-local or multicast ones. A refused address raises `Refused`, all else is httpx's own.
     """
     transport = _Transport(_Backend(allow_private, resolve or _resolve))
     return _Client(
@@ -164,7 +171,7 @@ class _Backend(httpcore.AsyncNetworkBackend):
     def __init__(self, allow_private: bool, resolve: Resolve) -> None:
         self._allow_private = allow_private
         self._resolve = resolve
-        self._network = AutoBackend()
+        self._network = httpcore.AnyIOBackend()
 
     async def connect_tcp(
         self,
@@ -260,7 +267,7 @@ class _Transport(httpx.AsyncBaseTransport):
         )
         try:
             answer = await self._pool.handle_async_request(sent)
-        except httpcore_errors() as error:
+        except _HTTPCORE_ERRORS as error:
             raise _translated(error, request) from error
         # Without the encoding nobody inflates what a receiver sends unasked.
         headers = [(k, v) for k, v in answer.headers if k.lower() != b"content-encoding"]
@@ -286,22 +293,11 @@ class _Answer(httpx.AsyncByteStream):
                 left -= len(part)
                 if left <= 0:
                     return
-        except httpcore_errors() as error:
+        except _HTTPCORE_ERRORS as error:
             raise _translated(error, self._request) from error
 
     async def aclose(self) -> None:
         await self._answer.aclose()
-
-
-def httpcore_errors() -> tuple[type[Exception], ...]:
-    """What httpcore raises: these are its roots."""
-    return (
-        httpcore.TimeoutException,
-        httpcore.NetworkError,
-        httpcore.ProtocolError,
-        httpcore.UnsupportedProtocol,
-        httpcore.ConnectionNotAvailable,
-    )
 
 
 def _translated(error: Exception, request: httpx.Request) -> httpx.TransportError:

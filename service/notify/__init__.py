@@ -1,0 +1,1 @@
+"""The outbox's dispatcher, the channels, and what the messages say."""

@@ -1,0 +1,475 @@
+"""The outbox: what is to be sent, in the database, written in the transaction that decided it.
+
+    pending ──claim──▶ sending(lease) ──▶ sent | retry | dead | cancelled
+       ▲                    │
+       └──lease expired─────┘  with the same id, which every receiver that deduplicates gets
+
+What a claim returned may be changed only by whoever holds that claim: each `mark_*` compares the
+lease, so that a dispatcher that was away too long cannot overwrite what another one did since.
+No transaction is open while a message is on its way.
+"""
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Row, Select, and_, exists, func, insert, or_, select, tuple_, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from service.domain.alerts import EventKind
+from service.domain.clock import Clock
+from service.domain.errors import Conflict, InvalidInput, NotFound
+from service.domain.notifications import DeliveryState, Notification, NotificationKind
+from service.security import audit
+from service.storage.sql.engine import Database
+from service.storage.sql.tables import alert_events, alerts, outbox
+
+ACTOR = "dispatcher"
+
+#: Rows of one tenant's channel that a single claim takes at most.
+LANE_CLAIM = 4
+
+_WAITING = (DeliveryState.PENDING, DeliveryState.RETRY)
+_OPEN = (*_WAITING, DeliveryState.SENDING)
+_ERROR_MAX = 1000
+
+Lane = tuple[str, str]  # tenant, channel
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A notification that is ours to send until `lease_until` (Unix seconds)."""
+
+    notification: Notification
+    lease_until: float
+
+    @property
+    def lane(self) -> Lane:
+        """Tenant and channel: what must not wait for each other is told apart by it."""
+        return self.notification.tenant, self.notification.channel
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One row as people see it. Times are Unix seconds."""
+
+    id: str
+    alert_id: str | None
+    kind: NotificationKind
+    step: int
+    channel: str
+    state: DeliveryState
+    attempts: int
+    created_at: float
+    due_at: float
+    sent_at: float | None
+    last_error: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryFilter:
+    """Which rows a list shows; None means any."""
+
+    alert_id: str | None = None
+    state: DeliveryState | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AlertStatus:
+    """What has become of the alert since the row was written."""
+
+    resolved_at: float | None
+    acknowledged_at: float | None
+
+
+def _any_room(_lane: Lane) -> int:
+    return LANE_CLAIM
+
+
+class Outbox:
+    """Claims, results and replays of the rows in `outbox`."""
+
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self._database = database
+        self._clock = clock
+
+    async def add(self, notification: Notification, *, actor: str) -> None:
+        """Put one row in that no alert caused (a test), due now; audited."""
+        now = self._clock.now()
+        async with self._database.begin() as connection:
+            await connection.execute(
+                insert(outbox).values(
+                    id=notification.id,
+                    tenant=notification.tenant,
+                    alert_id=notification.alert_id,
+                    kind=notification.kind,
+                    step=notification.step,
+                    channel=notification.channel,
+                    payload=notification.payload,
+                    state=DeliveryState.PENDING,
+                    attempts=0,
+                    created_at=now,
+                    due_at=now,
+                )
+            )
+            await audit.record(
+                connection,
+                tenant=notification.tenant,
+                actor=actor,
+                action=f"notification.{notification.kind}",
+                subject=notification.id,
+                detail={"channel": notification.channel},
+                at=now,
+            )
+
+    async def claim(
+        self,
+        limit: int,
+        lease_seconds: float,
+        now: float,
+        *,
+        room: Callable[[Lane], int] = _any_room,
+        full: Collection[Lane] = (),
+        ours: Collection[str] = (),
+    ) -> list[Claim]:
+        """Take up to `limit` rows that are due, fairly over lanes, for `lease_seconds`.
+
+        Due are waiting rows whose time has come and `sending` ones whose lease has expired, unless
+        an earlier row of the same alert and channel is unfinished: people read "firing" before
+        "resolved". `room` says how many more rows a lane may take (at most `LANE_CLAIM` a claim),
+        lanes in `full` and ids in `ours` (in flight here) are left alone.
+        """
+        async with self._database.begin() as connection:
+            found = (await connection.execute(_candidates(limit * 2, now, full, ours))).all()
+            chosen: list[str] = []
+            left: dict[Lane, int] = {}
+            for row in found:
+                lane = (row.tenant, row.channel)
+                left.setdefault(lane, room(lane))
+                if left[lane] > 0 and len(chosen) < limit:
+                    left[lane] -= 1
+                    chosen.append(row.id)
+            if not chosen:
+                return []
+            # Between the two statements another replica may have taken some; the condition is
+            # judged again on the locked row.
+            locked = select(outbox).where(outbox.c.id.in_(chosen), _due(now))
+            if not self._database.is_sqlite:
+                locked = locked.with_for_update(skip_locked=True)
+            rows = {row.id: row for row in await connection.execute(locked)}
+            lease_until = now + lease_seconds
+            await connection.execute(
+                update(outbox)
+                .where(outbox.c.id.in_(list(rows)))
+                .values(state=DeliveryState.SENDING, lease_until=lease_until)
+            )
+        return [Claim(_notification(rows[id]), lease_until) for id in chosen if id in rows]
+
+    async def mark_sent(self, claim: Claim) -> bool:
+        """It went out. Tells the alert's timeline; False if the claim is no longer ours."""
+        now = self._clock.now()
+        async with self._database.begin() as connection:
+            ours = await self._finish(
+                connection,
+                claim,
+                state=DeliveryState.SENT,
+                attempts=claim.notification.attempts + 1,
+                sent_at=now,
+                last_error=None,
+            )
+            if ours:
+                await self._tell(connection, claim.notification, EventKind.NOTIFIED, now)
+        return ours
+
+    async def mark_retry(self, claim: Claim, next_at: float, error: str) -> bool:
+        """It failed for now; due again at `next_at`. False if the claim is no longer ours."""
+        async with self._database.begin() as connection:
+            return await self._finish(
+                connection,
+                claim,
+                state=DeliveryState.RETRY,
+                attempts=claim.notification.attempts + 1,
+                due_at=next_at,
+                last_error=error[:_ERROR_MAX],
+            )
+
+    async def mark_dead(self, claim: Claim, error: str) -> bool:
+        """It failed for good. The timeline says so; False if the claim is no longer ours."""
+        return await self._give_up(claim, DeliveryState.DEAD, error, burnt=1)
+
+    async def mark_cancelled(self, claim: Claim, reason: str) -> bool:
+        """Nobody needs it any more. The timeline says why; False if it is no longer ours."""
+        return await self._give_up(claim, DeliveryState.CANCELLED, reason, burnt=0)
+
+    async def release(
+        self, claim: Claim, *, due_at: float | None = None, reason: str | None = None
+    ) -> bool:
+        """Put it back untried: no attempt is counted. Due at `due_at`, by default as before."""
+        values: dict[str, Any] = {"state": DeliveryState.RETRY if reason else DeliveryState.PENDING}
+        if due_at is not None:
+            values["due_at"] = due_at
+        if reason is not None:
+            values["last_error"] = reason[:_ERROR_MAX]
+        async with self._database.begin() as connection:
+            return await self._finish(connection, claim, **values)
+
+    async def postpone(self, tenant: str, channel: str, until: float, reason: str) -> int:
+        """Let every due row of a lane wait until `until`, untried; returns how many did."""
+        async with self._database.begin() as connection:
+            done = await connection.execute(
+                update(outbox)
+                .where(
+                    outbox.c.tenant == tenant,
+                    outbox.c.channel == channel,
+                    outbox.c.state.in_(_WAITING),
+                    outbox.c.due_at < until,
+                )
+                .values(state=DeliveryState.RETRY, due_at=until, last_error=reason[:_ERROR_MAX])
+            )
+        return done.rowcount
+
+    async def next_due(self) -> float | None:
+        """When the next row is due or its lease expires; None if nothing is open."""
+        async with self._database.read() as connection:
+            waiting = await connection.scalar(
+                select(func.min(outbox.c.due_at)).where(outbox.c.state.in_(_WAITING))
+            )
+            leased = await connection.scalar(
+                select(func.min(outbox.c.lease_until)).where(
+                    outbox.c.state == DeliveryState.SENDING
+                )
+            )
+        return min((at for at in (waiting, leased) if at is not None), default=None)
+
+    async def alert_status(self, tenant: str, alert_id: str) -> AlertStatus | None:
+        """What has become of an alert, None if it is gone."""
+        query = select(alerts.c.resolved_at, alerts.c.acknowledged_at).where(
+            alerts.c.tenant == tenant, alerts.c.id == alert_id
+        )
+        async with self._database.read() as connection:
+            row = (await connection.execute(query)).one_or_none()
+        return AlertStatus(row.resolved_at, row.acknowledged_at) if row else None
+
+    async def list(
+        self,
+        tenant: str,
+        filters: DeliveryFilter | None = None,
+        cursor: str | None = None,
+        limit: int = 100,
+    ) -> tuple[list[Delivery], str | None]:
+        """A tenant's rows, newest first, and the cursor of the page that follows, if one does.
+
+        Raises `InvalidInput` for a cursor that this function did not give.
+        """
+        filters = filters or DeliveryFilter()
+        query = select(outbox).where(outbox.c.tenant == tenant)
+        if filters.alert_id is not None:
+            query = query.where(outbox.c.alert_id == filters.alert_id)
+        if filters.state is not None:
+            query = query.where(outbox.c.state == filters.state)
+        if cursor is not None:
+            at, id = _position(cursor)
+            query = query.where(
+                or_(
+                    outbox.c.created_at < at,
+                    and_(outbox.c.created_at == at, outbox.c.id < id),
+                )
+            )
+        query = query.order_by(outbox.c.created_at.desc(), outbox.c.id.desc()).limit(limit + 1)
+        async with self._database.read() as connection:
+            rows = (await connection.execute(query)).all()
+        shown = [_delivery(row) for row in rows[:limit]]
+        more = f"{round(shown[-1].created_at * 1e6)}-{shown[-1].id}" if len(rows) > limit else None
+        return shown, more
+
+    async def get(self, tenant: str, id: str) -> Delivery:
+        """One row; `NotFound` if there is none of that id for this tenant."""
+        async with self._database.read() as connection:
+            return _delivery(await _one(connection, tenant, id))
+
+    async def replay(self, tenant: str, id: str, *, actor: str) -> Delivery:
+        """Send a dead row once more, as if it were new; audited.
+
+        Raises `NotFound`, and `Conflict` for a row that is not dead.
+        """
+        now = self._clock.now()
+        async with self._database.begin() as connection:
+            done = await connection.execute(
+                update(outbox)
+                .where(
+                    outbox.c.tenant == tenant,
+                    outbox.c.id == id,
+                    outbox.c.state == DeliveryState.DEAD,
+                )
+                .values(
+                    state=DeliveryState.PENDING,
+                    attempts=0,
+                    created_at=now,
+                    due_at=now,
+                    lease_until=None,
+                )
+            )
+            row = await _one(connection, tenant, id)
+            if not done.rowcount:
+                raise Conflict(
+                    f"notification {id} is {row.state}; only one that is dead can be replayed"
+                )
+            await audit.record(
+                connection,
+                tenant=tenant,
+                actor=actor,
+                action="notification.replayed",
+                subject=id,
+                detail={"channel": row.channel, "error": row.last_error},
+                at=now,
+            )
+        return _delivery(row)
+
+    async def _give_up(
+        self, claim: Claim, state: DeliveryState, reason: str, *, burnt: int
+    ) -> bool:
+        async with self._database.begin() as connection:
+            ours = await self._finish(
+                connection,
+                claim,
+                state=state,
+                attempts=claim.notification.attempts + burnt,
+                last_error=reason[:_ERROR_MAX],
+            )
+            if ours:
+                await self._tell(
+                    connection,
+                    claim.notification,
+                    EventKind.SUPPRESSED,
+                    self._clock.now(),
+                    reason=reason[:_ERROR_MAX],
+                )
+        return ours
+
+    async def _finish(self, connection: AsyncConnection, claim: Claim, **values: Any) -> bool:
+        done = await connection.execute(
+            update(outbox)
+            .where(
+                outbox.c.id == claim.notification.id,
+                outbox.c.state == DeliveryState.SENDING,
+                outbox.c.lease_until == claim.lease_until,
+            )
+            .values(lease_until=None, **values)
+        )
+        return done.rowcount == 1
+
+    async def _tell(
+        self,
+        connection: AsyncConnection,
+        notification: Notification,
+        kind: EventKind,
+        at: float,
+        **more: str,
+    ) -> None:
+        if notification.alert_id is None:
+            return
+        await connection.execute(
+            insert(alert_events).values(
+                tenant=notification.tenant,
+                alert_id=notification.alert_id,
+                at=at,
+                kind=kind,
+                actor=ACTOR,
+                detail={
+                    "channel": notification.channel,
+                    "kind": notification.kind,
+                    "step": notification.step,
+                    "attempt": notification.attempts + 1,
+                    "notification": notification.id,
+                    **more,
+                },
+            )
+        )
+
+
+def _due(now: float) -> Any:
+    return or_(
+        and_(outbox.c.state.in_(_WAITING), outbox.c.due_at <= now),
+        and_(outbox.c.state == DeliveryState.SENDING, outbox.c.lease_until <= now),
+    )
+
+
+def _candidates(
+    limit: int, now: float, full: Collection[Lane], ours: Collection[str]
+) -> Select[Any]:
+    """Due rows, first of every lane before second of any, so that a long queue starves nobody."""
+    earlier = outbox.alias("earlier")
+    unfinished = exists().where(
+        earlier.c.alert_id == outbox.c.alert_id,
+        earlier.c.tenant == outbox.c.tenant,
+        earlier.c.channel == outbox.c.channel,
+        earlier.c.state.in_(_OPEN),
+        earlier.c.created_at < outbox.c.created_at,
+    )
+    place = (
+        func.row_number()
+        .over(
+            partition_by=(outbox.c.tenant, outbox.c.channel),
+            order_by=(outbox.c.due_at, outbox.c.created_at, outbox.c.id),
+        )
+        .label("place")
+    )
+    due = select(outbox.c.id, outbox.c.tenant, outbox.c.channel, outbox.c.due_at, place).where(
+        _due(now), ~unfinished
+    )
+    if full:
+        due = due.where(tuple_(outbox.c.tenant, outbox.c.channel).not_in(list(full)))
+    if ours:
+        due = due.where(outbox.c.id.not_in(list(ours)))
+    ranked = due.subquery()
+    return (
+        select(ranked.c.id, ranked.c.tenant, ranked.c.channel)
+        .where(ranked.c.place <= LANE_CLAIM)
+        .order_by(ranked.c.place, ranked.c.due_at, ranked.c.id)
+        .limit(limit)
+    )
+
+
+async def _one(connection: AsyncConnection, tenant: str, id: str) -> Row[Any]:
+    query = select(outbox).where(outbox.c.tenant == tenant, outbox.c.id == id)
+    row = (await connection.execute(query)).one_or_none()
+    if row is None:
+        raise NotFound(f"there is no notification {id[:64]!r}")
+    return row
+
+
+def _notification(row: Row[Any]) -> Notification:
+    return Notification(
+        id=row.id,
+        tenant=row.tenant,
+        alert_id=row.alert_id,
+        kind=NotificationKind(row.kind),
+        channel=row.channel,
+        payload=row.payload,
+        step=row.step,
+        attempts=row.attempts,
+        created_at=row.created_at,
+    )
+
+
+def _delivery(row: Row[Any]) -> Delivery:
+    return Delivery(
+        id=row.id,
+        alert_id=row.alert_id,
+        kind=NotificationKind(row.kind),
+        step=row.step,
+        channel=row.channel,
+        state=DeliveryState(row.state),
+        attempts=row.attempts,
+        created_at=row.created_at,
+        due_at=row.due_at,
+        sent_at=row.sent_at,
+        last_error=row.last_error,
+    )
+
+
+def _position(cursor: str) -> tuple[float, str]:
+    micros, dash, id = cursor.partition("-")
+    if not (dash and micros.isascii() and micros.isdigit() and len(micros) <= 16 and id):
+        raise InvalidInput("cursor is none that this list gave", where="cursor")
+    return int(micros) / 1e6, id[:64]
