@@ -1,0 +1,1 @@
+"""Training, scoring and forecasting of every series of every tenant."""

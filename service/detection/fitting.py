@@ -1,0 +1,70 @@
+"""The training of one series, as a process of the pool does it: arrays in, arrays out."""
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from models.base import Arrays
+from models.ensemble import Detector, Scores
+from models.features import FEATURES
+from models.forecast.choice import Forecast, SeriesForecaster
+from service.detection.registry import model_arrays
+from service.storage.columns import Times, Values
+
+
+@dataclass(frozen=True, slots=True)
+class FitOptions:
+    """How far forecasts look ahead, in steps, and the seed of what is random."""
+
+    horizon: int = 24
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """One series' model and what it says about its own history.
+
+    `holdout` are scores of the later part of the history, out of sample; `seconds` is CPU time.
+    """
+
+    arrays: Arrays
+    features: tuple[str, ...]
+    quality: dict[str, Any]
+    rows: int
+    from_ms: int
+    to_ms: int
+    holdout: Scores
+    forecast: Forecast
+    seconds: float
+
+
+def train_series(t_ms: Times, values: Values, options: FitOptions) -> Trained:
+    """Fit detector and forecaster on ascending timestamps (n,) and values (n,).
+
+    Raises ValueError with too few rows.
+    """
+    begun = time.process_time()
+    detector = Detector(options.seed).fit(t_ms, values)
+    forecaster = SeriesForecaster(options.horizon).fit(t_ms, values)
+    quality = {
+        **detector.quality_,
+        "forecaster": forecaster.chosen_,
+        "forecast_error": forecaster.error_,
+        "forecast_errors": forecaster.errors_,
+        "forecast_coverage": forecaster.coverage_,
+        "members": list(detector.fitted_.members),
+    }
+    finite = np.flatnonzero(np.isfinite(values))
+    return Trained(
+        arrays=model_arrays(detector, forecaster),
+        features=tuple(FEATURES),
+        quality=quality,
+        rows=len(finite),
+        from_ms=int(t_ms[finite[0]]),
+        to_ms=int(t_ms[finite[-1]]),
+        holdout=detector.holdout_,
+        forecast=forecaster.predict(t_ms, values),
+        seconds=time.process_time() - begun,
+    )

@@ -1,0 +1,67 @@
+"""What SQL knows about each series' model: table `models`."""
+
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.dialects import postgresql, sqlite
+
+from service.storage.sql.engine import Database
+from service.storage.sql.tables import models
+
+
+class ModelState(StrEnum):
+    """Where a series stands."""
+
+    COLD = "cold"  # too few samples yet
+    READY = "ready"
+    FAILED = "failed"  # the last training; an older model, if there is one, stays in use
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRecord:
+    """One row. Times are Unix seconds, `seconds` CPU time of the training."""
+
+    tenant: str
+    series_id: str
+    state: ModelState
+    version: int = 0
+    trained_at: float | None = None
+    trained_from: float | None = None
+    trained_to: float | None = None
+    rows: int = 0
+    seconds: float = 0.0
+    quality: dict[str, Any] = field(default_factory=dict)
+    error: str | None = None
+
+
+class ModelRecords:
+    """Reads and writes the rows."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def all(self, tenant: str) -> dict[str, ModelRecord]:
+        """The tenant's records by series id in hex."""
+        async with self._database.read() as connection:
+            rows = await connection.execute(select(models).where(models.c.tenant == tenant))
+        records = (ModelRecord(**{**row._mapping, "state": ModelState(row.state)}) for row in rows)
+        return {record.series_id: record for record in records}
+
+    async def put(self, records: list[ModelRecord]) -> None:
+        """Insert or replace."""
+        if not records:
+            return
+        insert = sqlite.insert if self._database.is_sqlite else postgresql.insert
+        statement = insert(models)
+        statement = statement.on_conflict_do_update(
+            index_elements=["tenant", "series_id"],
+            set_={
+                column.name: statement.excluded[column.name]
+                for column in models.columns
+                if not column.primary_key
+            },
+        )
+        async with self._database.begin() as connection:
+            await connection.execute(statement, [asdict(record) for record in records])

@@ -1,0 +1,129 @@
+"""Trained models on disk, one signed file a series, and a bounded memory of those in use.
+
+A file is replaced in one step; whoever has it loaded notices by its modification time, also
+across processes. A file that is not ours or is damaged is refused and logged, never used.
+"""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from models import artifact
+from models.artifact import ArtifactError
+from models.base import Arrays, nested, within
+from models.ensemble import Detector
+from models.forecast.choice import SeriesForecaster
+from service.domain.errors import InvalidInput
+from service.domain.series import parse_series_id
+from service.domain.tenants import TENANT_ID
+
+log = structlog.get_logger(__name__)
+
+KIND = "offbeat.series"
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesModel:
+    """What is known about one series: its detector, its forecaster and their manifest."""
+
+    detector: Detector
+    forecaster: SeriesForecaster
+    manifest: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def version(self) -> int:
+        """Counts the trainings of the series."""
+        return int(self.manifest["version"])
+
+    @property
+    def judged_until_ms(self) -> int:
+        """Up to when the first training judged the history itself; scoring starts after it."""
+        return int(self.manifest["judged_until_ms"])
+
+
+def model_arrays(detector: Detector, forecaster: SeriesForecaster) -> Arrays:
+    """Both in one set of arrays."""
+    return nested("detector", detector.to_arrays()) | nested("forecast", forecaster.to_arrays())
+
+
+class ModelRegistry:
+    """Models by tenant and series (16 hex digits) under `root`, signed with `key`.
+
+    Keeps up to `cached` models in memory; safe to use from several threads.
+    """
+
+    def __init__(self, root: Path, key: bytes, cached: int = 2000) -> None:
+        self.root = root
+        self._key = key
+        self._cached = cached
+        self._loaded: OrderedDict[tuple[str, str], tuple[int, SeriesModel | None]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def path(self, tenant: str, series_hex: str) -> Path:
+        """Where the model lies. Raises InvalidInput for names that could lead elsewhere."""
+        if not TENANT_ID.fullmatch(tenant):
+            raise InvalidInput(f"{tenant!r} is no tenant id", where="tenant")
+        if parse_series_id(series_hex) is None:
+            raise InvalidInput(f"{series_hex!r} is no series id", where="series")
+        return self.root / tenant / f"{series_hex}.npz"
+
+    def save(
+        self, tenant: str, series_hex: str, arrays: Arrays, manifest: Mapping[str, Any]
+    ) -> None:
+        """Store a model's arrays (`model_arrays`) and manifest, replacing the one before."""
+        path = self.path(tenant, series_hex)
+        bound_to = f"{tenant}/{series_hex}"
+        artifact.write(path, artifact.pack(KIND, arrays, manifest, self._key, bound_to))
+
+    def load(self, tenant: str, series_hex: str) -> SeriesModel | None:
+        """The newest model of a series; None if there is none that can be trusted."""
+        path = self.path(tenant, series_hex)
+        changed = self.changed_at(tenant, series_hex)
+        if changed is None:
+            return None
+        name = (tenant, series_hex)
+        with self._lock:
+            known = self._loaded.get(name)
+            if known is not None and known[0] == changed:
+                self._loaded.move_to_end(name)
+                return known[1]
+        model: SeriesModel | None = None
+        try:
+            model = self._read(path, tenant, series_hex)
+        except ArtifactError as error:
+            log.error("model refused", tenant=tenant, series=series_hex, reason=str(error))
+        with self._lock:
+            self._loaded[name] = (changed, model)
+            self._loaded.move_to_end(name)
+            while len(self._loaded) > self._cached:
+                self._loaded.popitem(last=False)
+        return model
+
+    def changed_at(self, tenant: str, series_hex: str) -> int | None:
+        """Modification time of the file in nanoseconds, None without one."""
+        try:
+            return self.path(tenant, series_hex).stat().st_mtime_ns
+        except FileNotFoundError:
+            return None
+
+    def forget(self, tenant: str, series_hex: str) -> None:
+        """Drop a model from memory; the next `load` reads the file."""
+        with self._lock:
+            self._loaded.pop((tenant, series_hex), None)
+
+    def _read(self, path: Path, tenant: str, series_hex: str) -> SeriesModel:
+        raw = artifact.read(path)
+        arrays, manifest = artifact.unpack(raw, KIND, self._key, f"{tenant}/{series_hex}")
+        try:
+            return SeriesModel(
+                Detector.from_arrays(within("detector", arrays)),
+                SeriesForecaster.from_arrays(within("forecast", arrays)),
+                manifest,
+            )
+        except (KeyError, ValueError) as error:
+            raise ArtifactError(f"the model is incomplete: {error}") from error

@@ -1,0 +1,275 @@
+"""Decides which series are due, trains them in a pool of processes, and publishes the result."""
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import numpy as np
+import structlog
+from joblib.externals.loky import ProcessPoolExecutor
+
+from service import telemetry
+from service.detection.derived import Samples, forecast_samples, score_samples
+from service.detection.fitting import FitOptions, Trained, train_series
+from service.detection.records import ModelRecord, ModelRecords, ModelState
+from service.detection.registry import ModelRegistry
+from service.domain.clock import Clock
+from service.domain.series import Series
+from service.settings import Settings
+from service.storage.columns import Columns
+from service.storage.sql.engine import Database
+
+log = structlog.get_logger(__name__)
+
+_DAY_MS = 86_400_000
+#: Series that are read, trained and stored together.
+_AT_ONCE = 64
+#: Seconds after which idle processes of the pool end.
+_IDLE_SECONDS = 120
+#: A process that computes with several threads would only take turns with its siblings.
+_ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+
+
+class SampleReader(Protocol):
+    """Where samples come from."""
+
+    async def read(
+        self, tenant: str, ids: Sequence[int], start_ms: int, end_ms: int
+    ) -> dict[int, Columns]:
+        """Samples of each series with `start_ms <= t <= end_ms`."""
+        ...
+
+
+class SeriesSource(Protocol):
+    """Which series there are."""
+
+    async def all(self, tenant: str) -> dict[int, Series]:
+        """Every series of the tenant by id."""
+        ...
+
+
+class SampleWriter(Protocol):
+    """Where what models say goes."""
+
+    async def write(self, tenant: str, samples: Sequence[tuple[Series, Columns]]) -> None:
+        """Record samples of derived series."""
+        ...
+
+
+class Wake(Protocol):
+    """Tells others to look now."""
+
+    async def publish(self, topic: str, payload: str = "") -> None:
+        """Wake whoever listens to the topic."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingReport:
+    """What became of the series: trained, failed, cold (too few samples), skipped (not due).
+
+    `seconds` is the CPU time that trainings took.
+    """
+
+    trained: int = 0
+    failed: int = 0
+    cold: int = 0
+    skipped: int = 0
+    seconds: float = 0.0
+
+    def __add__(self, other: "TrainingReport") -> "TrainingReport":
+        return TrainingReport(
+            self.trained + other.trained,
+            self.failed + other.failed,
+            self.cold + other.cold,
+            self.skipped + other.skipped,
+            self.seconds + other.seconds,
+        )
+
+
+#: Called with the series done so far and their total.
+Progress = Callable[[int, int], None]
+
+
+class Trainer:
+    """Keeps every series' model fresh. One `run` at a time."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        database: Database,
+        clock: Clock,
+        models: ModelRegistry,
+        *,
+        series: SeriesSource,
+        reader: SampleReader,
+        writer: SampleWriter,
+        wake: Wake,
+    ) -> None:
+        self._settings = settings
+        self._records = ModelRecords(database)
+        self._clock = clock
+        self._models = models
+        self._series = series
+        self._reader = reader
+        self._writer = writer
+        self._wake = wake
+        self._pool: ProcessPoolExecutor | None = None
+
+    async def run(self, tenants: Sequence[str], progress: Progress | None = None) -> TrainingReport:
+        """Train what is due; one series' failure is its own."""
+        work: list[tuple[str, Series, ModelRecord | None]] = []
+        report = TrainingReport()
+        for tenant in tenants:
+            known = await self._records.all(tenant)
+            for series in (await self._series.all(tenant)).values():
+                if series.is_derived:
+                    continue
+                record = known.get(series.hex)
+                if self._is_due(tenant, series, record):
+                    work.append((tenant, series, record))
+                else:
+                    report += TrainingReport(skipped=1)
+        done = 0
+        for tenant in tenants:
+            own = [(series, record) for name, series, record in work if name == tenant]
+            for start in range(0, len(own), _AT_ONCE):
+                part = own[start : start + _AT_ONCE]
+                report += await self._train(tenant, part)
+                done += len(part)
+                if progress is not None:
+                    progress(done, len(work))
+        return report
+
+    def close(self) -> None:
+        """End the pool's processes, also those that are training."""
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.shutdown(wait=True, kill_workers=True)
+
+    def _is_due(self, tenant: str, series: Series, record: ModelRecord | None) -> bool:
+        if record is None or record.trained_at is None:
+            return True
+        age = self._clock.now() - record.trained_at
+        if age >= self._settings.ml_model_retrain_frequency:
+            return True
+        lost = self._models.changed_at(tenant, series.hex) is None
+        return lost and record.state is ModelState.READY
+
+    async def _train(
+        self, tenant: str, work: list[tuple[Series, ModelRecord | None]]
+    ) -> TrainingReport:
+        samples = await self._read(tenant, [series.id for series, _ in work])
+        results = await asyncio.gather(
+            *(
+                self._train_one(tenant, series, record, samples.get(series.id, Columns.empty()))
+                for series, record in work
+            )
+        )
+        await self._records.put([record for record, _ in results if record is not None])
+        return sum((report for _, report in results), TrainingReport())
+
+    async def _read(self, tenant: str, ids: list[int]) -> dict[int, Columns]:
+        """The newest `training_max_rows` samples; all that is kept is read only where a day is few."""
+        now_ms = round(self._clock.now() * 1000)
+        limit = self._settings.training_max_rows
+        found = await self._reader.read(tenant, ids, now_ms - _DAY_MS, now_ms)
+        short = [i for i in ids if i not in found or len(found[i].t) < limit]
+        if short:
+            kept_ms = round(self._settings.retention_seconds * 1000)
+            found = {**found, **await self._reader.read(tenant, short, now_ms - kept_ms, now_ms)}
+        return {i: Columns(c.t[-limit:], c.v[-limit:]) for i, c in found.items()}
+
+    async def _train_one(
+        self, tenant: str, series: Series, before: ModelRecord | None, samples: Columns
+    ) -> tuple[ModelRecord | None, TrainingReport]:
+        """The record to store, None where nothing changed."""
+        now = self._clock.now()
+        record = before or ModelRecord(tenant, series.hex, ModelState.COLD)
+        rows = int(np.isfinite(samples.v).sum())
+        if rows < self._settings.training_min_rows:
+            if record.version:  # retention has taken most of it; the model stays in use
+                return None, TrainingReport(skipped=1)
+            return replace(record, state=ModelState.COLD, rows=rows), TrainingReport(cold=1)
+        newest = float(samples.t[-1]) / 1000
+        has_file = self._models.changed_at(tenant, series.hex) is not None
+        if has_file and record.trained_to is not None and newest <= record.trained_to:
+            return None, TrainingReport(skipped=1)
+        try:
+            trained = await self._in_pool(samples)
+            record = await self._publish(tenant, series, record, trained, now)
+        except Exception as error:
+            telemetry.MODELS_FAILED.inc()
+            reason = str(error) or type(error).__name__
+            log.warning("training failed", tenant=tenant, series=series.hex, reason=reason)
+            failed = replace(
+                record, state=ModelState.FAILED, trained_at=now, rows=rows, error=reason[:500]
+            )
+            return failed, TrainingReport(failed=1)
+        telemetry.MODELS_TRAINED.inc()
+        telemetry.TRAINING_SECONDS.observe(trained.seconds)
+        return record, TrainingReport(trained=1, seconds=trained.seconds)
+
+    async def _in_pool(self, samples: Columns) -> Trained:
+        options = FitOptions(horizon=self._settings.trend_forecast_horizon)
+        pool = self._pool
+        if pool is None:
+            pool = self._pool = ProcessPoolExecutor(
+                max_workers=self._settings.parallel_workers,
+                timeout=_IDLE_SECONDS,
+                env=_ONE_THREAD,
+            )
+        try:
+            # starting processes takes a moment, which is not the event loop's
+            future = await asyncio.to_thread(
+                pool.submit, train_series, samples.t, samples.v, options
+            )
+            result: Trained = await asyncio.wrap_future(future)
+        except RuntimeError:  # a process died; the next series gets a new pool
+            if self._pool is pool:
+                self._pool = None
+                with contextlib.suppress(RuntimeError):
+                    await asyncio.to_thread(pool.shutdown, wait=False, kill_workers=True)
+            raise
+        return result
+
+    async def _publish(
+        self, tenant: str, series: Series, before: ModelRecord, trained: Trained, now: float
+    ) -> ModelRecord:
+        """Store the model, write what it says, tell the workers."""
+        first_time = before.version == 0
+        judged_until = before.quality.get("judged_until_ms", trained.to_ms)
+        quality: dict[str, Any] = {**trained.quality, "judged_until_ms": judged_until}
+        manifest = {
+            "tenant": tenant,
+            "series": series.hex,
+            "labels": [list(pair) for pair in series.labels],
+            "version": before.version + 1,
+            "trained_at": now,
+            "trained_from_ms": trained.from_ms,
+            "trained_to_ms": trained.to_ms,
+            "judged_until_ms": judged_until,
+            "rows": trained.rows,
+            "features": list(trained.features),
+            "quality": quality,
+        }
+        said: Samples = forecast_samples(series, trained.forecast)
+        if first_time:  # later, the history holds what was said at the time
+            said = score_samples(series, trained.holdout) + said
+        await asyncio.to_thread(self._models.save, tenant, series.hex, trained.arrays, manifest)
+        await self._writer.write(tenant, said)
+        await self._wake.publish("models", f"{tenant}/{series.hex}")
+        return ModelRecord(
+            tenant,
+            series.hex,
+            ModelState.READY,
+            version=before.version + 1,
+            trained_at=now,
+            trained_from=trained.from_ms / 1000,
+            trained_to=trained.to_ms / 1000,
+            rows=trained.rows,
+            seconds=trained.seconds,
+            quality=quality,
+        )
