@@ -103,6 +103,9 @@ class Settings(BaseSettings):
     ml_model_retrain_frequency: float = Field(
         3600.0, ge=1, description="Seconds between trainings of a series' model."
     )
+    training_interval: float = Field(
+        60.0, gt=0, description="Seconds between looks for series that need training."
+    )
     training_min_rows: int = Field(
         288, ge=64, description="Samples a series needs before it gets a model."
     )
@@ -167,6 +170,14 @@ class Settings(BaseSettings):
         description="Encrypts stored secrets, signs models and sessions. "
         "Empty: made once and kept in the data folder.",
     )
+    health_port: int = Field(
+        0,
+        ge=0,
+        le=65535,
+        validation_alias=_own("health_port"),
+        description="Port on which worker and scheduler answer /healthz, /readyz and /metrics; "
+        "0: none.",
+    )
     log_level: str = Field(
         "info", pattern="^(debug|info|warning|error)$", description="What is logged."
     )
@@ -174,8 +185,8 @@ class Settings(BaseSettings):
     time_lapse: str = Field(
         "",
         validation_alias=_own("time_lapse"),
-        description="Runs the service on a clock that starts in the past and catches up: "
-        "`started:story_start:speed`. The demo uses it.",
+        description="Runs the service on a clock that is behind and catches up at a signal: "
+        "`lag:speed:signal file`. The demo uses it.",
     )
 
     @field_validator("*", mode="before")

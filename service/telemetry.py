@@ -181,3 +181,9 @@ OUTBOX_PENDING = Gauge(
 TIMERS_FIRED = Counter(
     "offbeat_timers_fired", "Timers that came due and were acted upon.", ["kind"]
 )
+DELIVERY_SECONDS = Histogram(
+    "offbeat_delivery_seconds", "Time to hand a notification over.", ["channel"], buckets=_FAST
+)
+BREAKERS_OPENED = Counter(
+    "offbeat_channel_rests", "Times a channel was left to rest after failures.", ["channel"]
+)

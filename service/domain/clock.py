@@ -7,6 +7,7 @@ service runs along with it), a clock moved by hand in tests.
 import asyncio
 import time
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Protocol
 
 
@@ -35,43 +36,50 @@ class SystemClock:
 
 
 class TimeLapse:
-    """A clock that starts in the past, runs `speed` times as fast, and joins real time.
+    """A clock that is `lag` seconds behind real time, until its signal; then it catches up.
 
-    At the real time `started` it shows `story_start`; from the moment it has caught up it is the
-    machine's clock. Speed must be above 1.
+    The signal is a file that holds the real time of the start: processes that share the path share
+    the clock. From then on it runs `speed` times as fast until it shows real time, and stays there.
     """
 
-    def __init__(self, started: float, story_start: float, speed: float) -> None:
-        if speed <= 1 or story_start > started:
-            raise ValueError("a time lapse starts in the past and runs faster than real time")
-        self.started, self.story_start, self.speed = started, story_start, speed
-        self.joins = (speed * started - story_start) / (speed - 1)
+    #: Longest real pause between looks for the signal.
+    LOOK = 0.1
+
+    def __init__(self, lag: float, speed: float, signal: Path) -> None:
+        if speed <= 1 or lag < 0:
+            raise ValueError("a time lapse is behind real time and runs faster")
+        self.lag, self.speed, self.signal = lag, speed, signal
+        self._started: float | None = None
 
     @classmethod
     def parse(cls, text: str) -> "TimeLapse":
-        """From `started:story_start:speed`, all numbers."""
-        started, story_start, speed = (float(part) for part in text.split(":"))
-        return cls(started, story_start, speed)
+        """From `lag:speed:path`."""
+        lag, speed, path = text.split(":", 2)
+        return cls(float(lag), float(speed), Path(path))
 
     def __str__(self) -> str:
-        return f"{self.started}:{self.story_start}:{self.speed}"
+        return f"{self.lag:g}:{self.speed:g}:{self.signal}"
+
+    def start(self) -> None:
+        """Give the signal."""
+        draft = self.signal.with_suffix(".new")
+        draft.write_text(repr(time.time()))
+        draft.replace(self.signal)
 
     def now(self) -> float:
         """Unix seconds of the story."""
         real = time.time()
-        if real >= self.joins:
-            return real
-        return self.story_start + self.speed * (real - self.started)
+        if self._started is None and self.signal.exists():
+            self._started = float(self.signal.read_text())
+        if self._started is None:
+            return real - self.lag
+        return min(real, self._started - self.lag + self.speed * (real - self._started))
 
     async def sleep(self, seconds: float) -> None:
         """Return after `seconds` of the story."""
         target = self.now() + seconds
-        real = time.time()
-        if real < self.joins:
-            fast = min(seconds / self.speed, self.joins - real)
-            await asyncio.sleep(fast)
-            seconds = max(0.0, target - self.now())
-        await asyncio.sleep(seconds)
+        while (rest := target - self.now()) > 0:
+            await asyncio.sleep(min(self.LOOK, max(0.001, rest / self.speed)))
 
 
 class ManualClock:

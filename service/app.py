@@ -1,0 +1,68 @@
+"""The ASGI applications: the API with its pages, and the small one of worker and scheduler."""
+
+from fastapi import FastAPI
+
+from service import __version__
+from service.api import (
+    alerts,
+    analytics,
+    audit,
+    channels,
+    health,
+    keys,
+    metrics,
+    middleware,
+    notifications,
+    problems,
+    rules,
+    tenants,
+)
+from service.dashboard import routes as pages
+from service.wiring import Wiring
+
+_ABOUT = """
+Metrics of many tenants: learned, judged, told to the right person.
+
+Keys go in `Authorization: Bearer …` or `X-API-Key`; an admin key acts for the tenant named in
+`X-Tenant-ID`. Errors are `application/problem+json` (RFC 9457) and say what, where and why.
+"""
+
+
+def create_app(wiring: Wiring) -> FastAPI:
+    """The API and the pages."""
+    app = FastAPI(
+        title="Offbeat",
+        version=__version__,
+        description=_ABOUT,
+        docs_url=None,
+        redoc_url=None,
+        responses=problems.RESPONSES,
+    )
+    app.state.wiring = wiring
+    for topic in (
+        health,
+        metrics,
+        analytics,
+        rules,
+        channels,
+        notifications,
+        alerts,
+        tenants,
+        keys,
+        audit,
+        pages,
+    ):
+        app.include_router(topic.router)
+    app.mount("/static", pages.static_app(), name="static")
+    problems.install(app)
+    middleware.install(app, wiring.settings)
+    return app
+
+
+def create_health_app(wiring: Wiring) -> FastAPI:
+    """`/healthz`, `/readyz` and `/metrics` only."""
+    app = FastAPI(title="Offbeat health", docs_url=None, redoc_url=None, openapi_url=None)
+    app.state.wiring = wiring
+    app.include_router(health.router)
+    problems.install(app)
+    return app

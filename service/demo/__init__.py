@@ -1,0 +1,1 @@
+"""The story that `offbeat demo` plays, on real series."""

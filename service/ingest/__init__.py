@@ -1,0 +1,1 @@
+"""Recording: bodies to columns, limits, one log append a request."""

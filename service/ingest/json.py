@@ -1,0 +1,155 @@
+"""JSON metrics to columns.
+
+A sample's labels stay raw bytes: with the name they are the key of the tenant's series cache, so
+that labels are parsed, checked and sorted once a series and not once a sample. A body that does
+not decode as a whole is decoded item by item, so that a bad item is named and the others kept.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+import msgspec
+
+from service.domain.errors import InvalidInput
+from service.domain.series import MetricType, Series
+from service.ingest.answer import Answer
+from service.ingest.limits import check_labels, check_name
+
+_NO_LABELS = msgspec.Raw(b"{}")
+
+
+class Metric(msgspec.Struct, gc=False):
+    """One item of a body."""
+
+    name: str
+    value: float
+    timestamp: float | str | None = None
+    metric_type: Literal["gauge", "counter", "histogram", "summary"] = "gauge"
+    labels: msgspec.Raw = _NO_LABELS
+    tenant_id: str | None = None
+
+
+_batch = msgspec.json.Decoder(list[Metric])
+_raw_batch = msgspec.json.Decoder(list[msgspec.Raw])
+_one = msgspec.json.Decoder(Metric)
+_labels = msgspec.json.Decoder(dict[str, str])
+
+SeriesKey = tuple[str, bytes]
+
+
+@dataclass(slots=True)
+class Decoded:
+    """Good items in order: index in the body, cache key of the series, time and value.
+
+    `t_ms` is None for an item without a timestamp.
+    """
+
+    index: list[int]
+    key: list[SeriesKey]
+    types: list[str]
+    t_ms: list[int | None]
+    value: list[float]
+
+
+def decode(body: bytes, tenant: str, answer: Answer) -> Decoded:
+    """Columns of a body; bad items go into `answer`. `InvalidInput` if it is no metrics at all."""
+    start = body.lstrip(b" \t\r\n")[:1]
+    if start == b"{":
+        body = b"[" + body + b"]"
+    elif start != b"[":
+        raise InvalidInput("the body is a metric or an array of metrics, in JSON")
+    try:
+        metrics: list[Metric | None] = list(_batch.decode(body))
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        metrics = _one_by_one(body, answer)
+    out = Decoded([], [], [], [], [])
+    for index, metric in enumerate(metrics):
+        if metric is None:
+            continue
+        t_ms: int | None = None
+        timestamp = metric.timestamp
+        if isinstance(timestamp, float):
+            if not -1e15 < timestamp < 1e15:
+                answer.reject(index, metric.name, f"timestamp {timestamp:g} is no time")
+                continue
+            t_ms = round(timestamp * 1000)
+        elif timestamp is not None:
+            found = _iso_ms(timestamp)
+            if isinstance(found, str):
+                answer.reject(index, metric.name, found)
+                continue
+            t_ms = found
+        if metric.tenant_id is not None and metric.tenant_id != tenant:
+            answer.reject(
+                index, metric.name, "tenant_id is not the tenant of the key; leave it out"
+            )
+            continue
+        out.index.append(index)
+        out.key.append((metric.name, bytes(metric.labels)))
+        out.types.append(metric.metric_type)
+        out.t_ms.append(t_ms)
+        out.value.append(metric.value)
+    return out
+
+
+def _one_by_one(body: bytes, answer: Answer) -> list[Metric | None]:
+    try:
+        raws = _raw_batch.decode(body)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        raise InvalidInput(f"the body is not valid JSON: {_plain(error)}") from error
+    metrics: list[Metric | None] = []
+    for index, raw in enumerate(raws):
+        try:
+            metrics.append(_one.decode(raw))
+        except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+            metrics.append(None)
+            answer.reject(index, _name_of(raw), _plain(error))
+    return metrics
+
+
+class _Named(msgspec.Struct):
+    name: str = ""
+
+
+_named = msgspec.json.Decoder(_Named)
+
+
+def _name_of(raw: msgspec.Raw) -> str:
+    try:
+        return _named.decode(raw).name[:128]
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return ""
+
+
+def _plain(error: Exception) -> str:
+    if isinstance(error, RecursionError):
+        return "it is nested too deep"
+    return str(error).replace("`", "").replace("$[0]", "$").replace(" - at $", ", at $")
+
+
+def _iso_ms(text: str) -> int | str:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return f"timestamp {text[:40]!r} is neither Unix seconds nor ISO 8601"
+    if moment.tzinfo is None:
+        return f"timestamp {text!r} has no zone; add Z or an offset such as +02:00"
+    try:
+        return round(moment.timestamp() * 1000)
+    except (OverflowError, ValueError):
+        return f"timestamp {text!r} is out of range"
+
+
+def parse_series(key: SeriesKey, metric_type: str) -> Series | str:
+    """The series of a cache key, or what is wrong with it."""
+    name, raw = key
+    if problem := check_name(name):
+        return problem
+    try:
+        labels = _labels.decode(raw)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        return f"labels: {_plain(error)}"
+    if problem := check_labels(labels):
+        return problem
+    return Series.of(name, labels, MetricType(metric_type))

@@ -1,0 +1,106 @@
+"""The scheduler: trains, escalates, and sends what is in the outbox.
+
+Training runs on the scheduler that leads; the leader lock saves work and correctness never
+depends on it. Escalations and the outbox are claimed row by row, so every scheduler takes part.
+"""
+
+import asyncio
+import socket
+import uuid
+from collections.abc import Awaitable, Callable
+
+import structlog
+from apscheduler.schedulers.asyncio import AsyncIOScheduler
+from apscheduler.triggers.interval import IntervalTrigger
+
+from service.domain.errors import OffbeatError
+from service.storage.lease import Leases
+from service.storage.wake import wait_for
+from service.wiring import Wiring
+
+log = structlog.get_logger(__name__)
+
+#: Real seconds between looks at the timers when nothing wakes them.
+_TIMERS_POLL = 1.0
+
+
+class Scheduler:
+    """One scheduler process. `run` returns when `stop` is set."""
+
+    def __init__(self, wiring: Wiring) -> None:
+        self._w = wiring
+        name = f"{socket.gethostname()}-{uuid.uuid4().hex[:8]}"
+        self._leases = Leases(wiring.redis, name, wiring.settings.worker_lease_seconds)
+        self._timers_changed = asyncio.Event()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Work until `stop`; what is in flight is finished or left to its lease."""
+        jobs = AsyncIOScheduler()
+        jobs.add_job(
+            self._train,
+            IntervalTrigger(seconds=self._w.settings.training_interval),
+            id="train",
+            max_instances=1,
+            coalesce=True,
+            misfire_grace_time=None,
+        )
+        jobs.start()
+        try:
+            async with asyncio.TaskGroup() as group:
+                dispatching = group.create_task(self._w.dispatcher.run(stop))
+                escalating = group.create_task(self._escalate(stop))
+                hearing = group.create_task(
+                    self._w.wake.forward(self._timers_changed, "timers", "outbox")
+                )
+                await stop.wait()
+                hearing.cancel()
+                await asyncio.wait({dispatching, escalating}, timeout=20)
+                dispatching.cancel()
+                escalating.cancel()
+        finally:
+            jobs.shutdown(wait=False)
+            self._w.trainer.close()
+            await self._guard(self._leases.resign, "leadership")
+
+    async def _train(self) -> None:
+        await self._guard(self._train_if_leading, "training")
+
+    async def _train_if_leading(self) -> None:
+        if not await self._leases.lead():
+            return
+        renewing = asyncio.create_task(self._keep_leading())
+        try:
+            tenants = [t.id for t in await self._w.tenants.every()]
+            report = await self._w.trainer.run(tenants)
+            if report.trained or report.failed:
+                log.info(
+                    "training done",
+                    trained=report.trained,
+                    failed=report.failed,
+                    cold=report.cold,
+                    seconds=round(report.seconds, 2),
+                )
+        finally:
+            renewing.cancel()
+
+    async def _keep_leading(self) -> None:
+        while True:
+            await asyncio.sleep(self._leases.seconds / 3)
+            await self._guard(self._leases.lead, "leadership")
+
+    async def _escalate(self, stop: asyncio.Event) -> None:
+        while not stop.is_set():
+            await self._guard(self._escalate_due, "escalation")
+            await wait_for(self._timers_changed, _TIMERS_POLL)
+
+    async def _escalate_due(self) -> None:
+        if await self._w.escalator.run_due(self._w.clock.now()):
+            await self._w.wake.publish("outbox")
+
+    async def _guard(self, step: Callable[[], Awaitable[object]], name: str) -> None:
+        try:
+            await step()
+        except OffbeatError as error:
+            log.warning(f"{name} interrupted", reason=str(error))
+        except Exception:
+            log.exception(f"{name} failed")

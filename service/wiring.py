@@ -1,0 +1,181 @@
+"""The composition root: makes everything once and hands the parts to each other."""
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+from redis.asyncio import Redis
+
+from service.alerts.engine import AlertEngine
+from service.alerts.escalator import Escalator
+from service.alerts.store import AlertStore
+from service.detection.records import ModelRecords
+from service.detection.registry import ModelRegistry
+from service.detection.scoring import Scorer
+from service.detection.training import Trainer
+from service.domain.clock import Clock
+from service.domain.errors import ConfigurationError
+from service.ingest.intake import Intake, SeriesWriter
+from service.insights.findings import Findings
+from service.insights.overview import Overview
+from service.notify.channels.store import ChannelStore
+from service.notify.dispatcher import Dispatcher
+from service.notify.outbox import Outbox
+from service.query.source import Source
+from service.rules.loader import RulesFile
+from service.rules.store import RuleStore
+from service.security.crypto import SecretBox, derive
+from service.security.keys import KeyRing
+from service.security.sessions import Sessions
+from service.security.tenants import TenantStore
+from service.settings import Settings
+from service.storage import keys as store_keys
+from service.storage.chunks import ChunkReader, ChunkWriter
+from service.storage.log import LogReader, LogWriter
+from service.storage.redis import ask, connect
+from service.storage.registry import SeriesRegistry
+from service.storage.sql.engine import Database
+from service.storage.sql.migrate import migrate
+from service.storage.wake import WakeUps
+
+
+@dataclass(frozen=True)
+class Wiring:
+    """Every part of the service; roles take what they need."""
+
+    settings: Settings
+    clock: Clock
+    database: Database
+    redis: Redis
+    wake: WakeUps
+    registry: SeriesRegistry
+    chunks: ChunkReader
+    chunk_writer: ChunkWriter
+    log: LogReader
+    source: Source
+    intake: Intake
+    writer: SeriesWriter
+    secrets: SecretBox
+    keys: KeyRing
+    tenants: TenantStore
+    sessions: Sessions
+    models: ModelRegistry
+    model_records: ModelRecords
+    scorer: Scorer
+    trainer: Trainer
+    rules: RuleStore
+    rules_file: RulesFile
+    alerts: AlertStore
+    engine: AlertEngine
+    escalator: Escalator
+    channels: ChannelStore
+    outbox: Outbox
+    dispatcher: Dispatcher
+    insights: Findings
+    dashboard: Overview
+
+    @property
+    def bucket_ms(self) -> int:
+        """Length of a chunk's time bucket."""
+        return round(self.settings.chunk_seconds * 1000)
+
+    @property
+    def retention_ms(self) -> int:
+        """How long samples are kept."""
+        return round(self.settings.retention_seconds * 1000)
+
+    async def check_layout(self) -> None:
+        """`ConfigurationError` if the stored data was laid out with other settings than ours."""
+        ours = f"{self.settings.log_shards} shards, chunks of {self.bucket_ms} ms".encode()
+        await ask(self.redis, "SET", store_keys.LAYOUT, ours, "NX")
+        stored: bytes = await ask(self.redis, "GET", store_keys.LAYOUT)
+        if stored != ours:
+            raise ConfigurationError(
+                f"the store was laid out with {stored.decode()}, and LOG_SHARDS and CHUNK_SECONDS "
+                f"say {ours.decode()}; set them back, or start with an empty store"
+            )
+
+
+@asynccontextmanager
+async def wired(settings: Settings) -> AsyncIterator[Wiring]:
+    """All parts, connected; closed at the end. Nothing is sent to a store before it is used."""
+    async with AsyncExitStack() as stack:
+        clock = settings.clock()
+        database = Database(settings.resolved_database_url)
+        stack.push_async_callback(database.close)
+        redis = connect(settings.resolved_redis_url)
+        stack.push_async_callback(redis.aclose)
+        key = settings.secret()
+        bucket_ms = round(settings.chunk_seconds * 1000)
+        retention_ms = round(settings.retention_seconds * 1000)
+        wake = WakeUps(redis)
+        registry = SeriesRegistry(redis, settings.log_shards)
+        chunks = ChunkReader(redis, settings.log_shards, bucket_ms)
+        source = Source(registry, chunks)
+        log_writer = LogWriter(redis, settings.log_shards, settings.log_backlog_max)
+        intake = Intake(registry, log_writer, clock)
+        writer = SeriesWriter(registry, log_writer)
+
+        async def forget(tenant: str) -> None:
+            await chunks.forget(tenant)
+            await registry.forget(tenant)
+            intake.forget(tenant)
+
+        secrets = SecretBox(derive(key, "secrets"))
+        models = ModelRegistry(settings.model_dir, derive(key, "models"))
+        rules = RuleStore(database, clock, settings.alert_cooldown_period)
+        rules_file = RulesFile(settings.alert_rules, settings.alert_cooldown_period)
+        channels = ChannelStore(database, clock, secrets, settings)
+        stack.push_async_callback(channels.close)
+        outbox = Outbox(database, clock)
+        insights = Findings(source, database, clock, settings, rules.all_for)
+        yield Wiring(
+            settings=settings,
+            clock=clock,
+            database=database,
+            redis=redis,
+            wake=wake,
+            registry=registry,
+            chunks=chunks,
+            chunk_writer=ChunkWriter(redis, bucket_ms, retention_ms),
+            log=LogReader(redis),
+            source=source,
+            intake=intake,
+            writer=writer,
+            secrets=secrets,
+            keys=KeyRing(database, clock),
+            tenants=TenantStore(database, clock, forget),
+            sessions=Sessions(key, clock, redis),
+            models=models,
+            model_records=ModelRecords(database),
+            scorer=Scorer(models),
+            trainer=Trainer(
+                settings,
+                database,
+                clock,
+                models,
+                series=source,
+                reader=source,
+                writer=writer,
+                wake=wake,
+            ),
+            rules=rules,
+            rules_file=rules_file,
+            alerts=AlertStore(database),
+            engine=AlertEngine(database, clock, wake, settings),
+            escalator=Escalator(database, clock, settings),
+            channels=channels,
+            outbox=outbox,
+            dispatcher=Dispatcher(outbox, channels, clock, wake),
+            insights=insights,
+            dashboard=Overview(source, database, clock, settings, insights),
+        )
+
+
+async def prepare(settings: Settings, *, with_redis: bool = True) -> str | None:
+    """Migrate the database, check the store, make the admin key; the key if it is new."""
+    async with wired(settings) as parts:
+        await migrate(parts.database)
+        if with_redis:
+            await parts.check_layout()
+        return await parts.keys.ensure_admin_key(settings.data_dir)
