@@ -1,0 +1,1 @@
+"""Plain-language findings and the overview: what is unusual, where, since when, what comes next."""

@@ -1,0 +1,395 @@
+"""What a person should know about a tenant's metrics, in sentences, the most important first.
+
+Every figure in a sentence is computed from stored samples, alerts or models and stands in the
+finding's evidence.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+import numpy as np
+
+from service.domain.clock import Clock
+from service.domain.durations import format_duration
+from service.domain.rules import Condition, Rule, Severity
+from service.domain.series import parse_series_id
+from service.insights import unusual, words
+from service.insights.look import WINDOW, Look, Looker, RulesOf
+from service.insights.reading import Watched
+from service.query.source import Source
+from service.settings import Settings
+from service.storage.columns import Columns
+from service.storage.sql.engine import Database
+
+_MOST = 30
+_FLAPS = 5
+_FOR_STEPS = (60, 120, 180, 300, 480, 600, 900, 1200, 1800, 3600)
+_DAY = 86400.0
+
+
+class Kind(StrEnum):
+    """What a finding is about."""
+
+    UNUSUAL = "unusual"
+    AHEAD = "ahead"
+    SILENT = "silent"
+    CHANGED = "changed"
+    NOISY_RULE = "noisy_rule"
+    MODEL_FAILED = "model_failed"
+    LEARNING = "learning"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing worth knowing. `since` is Unix seconds; `series` are ids of 16 hex digits.
+
+    `size` orders findings of the same severity: larger first.
+    """
+
+    kind: Kind
+    severity: Severity
+    title: str
+    text: str
+    series: tuple[str, ...] = ()
+    since: float | None = None
+    evidence: dict[str, object] = field(default_factory=dict)
+    size: float = 0.0
+    about: str = ""
+
+    @property
+    def id(self) -> str:
+        """The same for as long as it is about the same thing."""
+        text = "\x1f".join((self.kind, self.about or "\x1e".join(self.series)))
+        return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+class Findings:
+    """Computes findings. `rules_of` gives the rules that hold for a tenant."""
+
+    def __init__(
+        self,
+        source: Source,
+        database: Database,
+        clock: Clock,
+        settings: Settings,
+        rules_of: RulesOf,
+    ) -> None:
+        self._source = source
+        self._clock = clock
+        self._settings = settings
+        self._looker = Looker(source, database, settings, rules_of)
+
+    async def look(self, tenant: str, now: float | None = None) -> Look:
+        """Read what findings are made of."""
+        return await self._looker.look(tenant, self._clock.now() if now is None else now)
+
+    async def for_tenant(self, tenant: str, now: float | None = None) -> list[Finding]:
+        """What is worth knowing now, most important first, at most 30."""
+        return await self.of(await self.look(tenant, now))
+
+    async def of(self, look: Look) -> list[Finding]:
+        """The findings of a look."""
+        found = [
+            *unusual_now(look),
+            *silent(look, self._settings.series_lookback_seconds),
+            *ahead(look),
+            *noisy_rules(look),
+            *models(look, self._settings.training_min_rows),
+            *await self._changed(look),
+        ]
+        return sorted(found, key=lambda f: (f.severity.rank, -f.size, f.title))[:_MOST]
+
+    async def _changed(self, look: Look) -> list[Finding]:
+        """Levels of the last six hours against the same hours yesterday and a week ago."""
+        ids = [
+            i
+            for i, w in look.watched.items()
+            if i not in look.runs and len(w.samples.t) and w.last is not None
+        ]
+        end, length = look.now_ms, round(WINDOW * 1000)
+        before = [
+            await self._source.read(look.tenant, ids, end - back - length, end - back)
+            for back in (round(_DAY * 1000), round(7 * _DAY * 1000))
+        ]
+        found = []
+        for i in ids:
+            w = look.watched[i]
+            recent = w.samples.between(end - length, end)
+            finding = _change(w, recent, before[0][i], before[1][i])
+            if finding is not None:
+                found.append(finding)
+        # Of one metric the largest change speaks for the others.
+        best: dict[str, Finding] = {}
+        for finding in sorted(found, key=lambda f: -f.size):
+            best.setdefault(finding.about, finding)
+        return list(best.values())[:6]
+
+
+def unusual_now(look: Look) -> Iterator[Finding]:
+    """One finding a metric: its leading unusual series, where it sits and what moved with it."""
+    alerted = {parse_series_id(a.source) for a in look.alerts if a.source}
+    by_name: dict[str, list[int]] = {}
+    for i in look.runs:
+        by_name.setdefault(look.watched[i].series.name, []).append(i)
+    for name, ids in by_name.items():
+
+        def leading(i: int) -> tuple[bool, int, float]:
+            tags = len(look.watched[i].series.tags)
+            return (i not in alerted, tags, -look.runs[i].size)
+
+        ids.sort(key=leading)
+        w, run = look.watched[ids[0]], look.runs[ids[0]]
+        told = [describe_run(w, run, look.now)]
+        where = unusual.where(w, run, look.family(name))
+        if where is not None:
+            told.append(where.text)
+        others = [o for o in look.watched.values() if o.series.name != name]
+        moves = unusual.moved_with(w, run, others)
+        if moves:
+            told.append(f"with it {unusual.moves_text(moves, 2)}")
+        title = words.metric_words(name)
+        title += (
+            " behaves unusually"
+            if run.expected is None
+            else f" {words.verdict(run.value, run.expected)}"
+        )
+        yield Finding(
+            Kind.UNUSUAL,
+            Severity.HIGH if run.size >= 0.25 and not run.ended else Severity.MEDIUM,
+            title,
+            "; ".join(told),
+            tuple(look.watched[i].series.hex for i in ids),
+            run.since / 1000,
+            {
+                "value": run.value,
+                "expected": run.expected,
+                "share": run.share,
+                "unusual_points": run.points,
+                "since": run.since / 1000,
+                "where": {"label": where.label, "value": where.value, "share": where.share}
+                if where
+                else None,
+                "moved_with": [
+                    {"series": m.series.hex, "share": m.share, "seconds_earlier": m.lead / 1000}
+                    for m in moves[:5]
+                ],
+            },
+            run.size,
+            name,
+        )
+
+
+def describe_run(w: Watched, run: unusual.Run, now: float) -> str:
+    """“eu-west: 31 % under expectation for 14 minutes, 42,100 instead of 61,000”."""
+    name, place = w.series.name, words.place(w.series)
+    lasting = words.span(max(run.until - run.since, w.step_ms) / 1000)
+    when = f"for {lasting}"
+    if run.ended:
+        when += f" until {words.span(now - run.until / 1000)} ago"
+    if run.expected is None:
+        text = f"{words.figure(run.value, name)}, unusual {when}"
+    else:
+        text = f"{words.against(run.value, run.expected, name)} {when}"
+        if run.share is not None:
+            text += f", {words.figure(run.value, name)} instead of "
+            text += words.figure(run.expected, name)
+    return f"{place}: {text}" if place else text
+
+
+def silent(look: Look, lookback: float) -> Iterator[Finding]:
+    """Series that stopped reporting within the last hours; one finding a metric."""
+    by_name: dict[str, list[Watched]] = {}
+    for w in look.watched.values():
+        if look.is_silent(w, lookback):
+            by_name.setdefault(w.series.name, []).append(w)
+    for name, group in by_name.items():
+        group.sort(key=lambda w: w.last[0] if w.last else 0)
+        last = max(w.last[0] for w in group if w.last) / 1000
+        ruled = any(look.rules_for(w.series) for w in group)
+        places = [p for w in group if (p := words.place(w.series))]
+        every = words.span(group[0].step_ms / 1000)
+        text = f"nothing for {words.span(look.now - last)}; it used to report every {every}"
+        yield Finding(
+            Kind.SILENT,
+            Severity.MEDIUM if ruled else Severity.LOW,
+            f"{words.metric_words(name)} fell silent",
+            f"{words.listing(places)}: {text}" if places else text,
+            tuple(w.series.hex for w in group),
+            last,
+            {
+                "last_seen": {w.series.hex: w.last[0] / 1000 for w in group if w.last},
+                "step_seconds": group[0].step_ms / 1000,
+            },
+            float(len(group)),
+            name,
+        )
+
+
+def thresholds(look: Look, w: Watched) -> Iterator[tuple[Rule, Condition, float]]:
+    """The limits that rules set to a series, with the direction that breaks them."""
+    for rule in look.rules_for(w.series):
+        operator = rule.operator if rule.condition is Condition.FORECAST else rule.condition
+        if rule.threshold is not None and rule.condition is not Condition.ANOMALY:
+            yield rule, operator, rule.threshold
+
+
+def ahead(look: Look) -> Iterator[Finding]:
+    """Forecasts that cross a rule's limit within a day."""
+    for w in look.watched.values():
+        best: tuple[unusual.Crossing, Rule] | None = None
+        for rule, operator, threshold in thresholds(look, w):
+            crossing = unusual.crossing(w, operator, threshold, look.now_ms)
+            if crossing is None or crossing.returns:
+                continue
+            if best is None or crossing.at < best[0].at:
+                best = crossing, rule
+        if best is None:
+            continue
+        crossing, rule = best
+        name, seconds = w.series.name, crossing.at / 1000 - look.now
+        verb = "reaches" if crossing.upwards else "falls to"
+        newest = w.last
+        text = f"in {words.span(seconds)}, the limit of “{rule.name}”"
+        text += f"; {words.figure(newest[1], name)} now" if newest else ""
+        if crossing.likely:
+            text += "; very likely, the forecast's cautious side does too"
+        yield Finding(
+            Kind.AHEAD,
+            Severity.MEDIUM if crossing.likely else Severity.LOW,
+            f"{words.named(w.series)} {verb} {words.figure(crossing.threshold, name)}",
+            text,
+            (w.series.hex,),
+            None,
+            {
+                "at": crossing.at / 1000,
+                "threshold": crossing.threshold,
+                "rule": rule.name,
+                "likely": crossing.likely,
+                "value": newest[1] if newest else None,
+            },
+            1 / (1 + seconds),
+        )
+
+
+def noisy_rules(look: Look) -> Iterator[Finding]:
+    """Rules that fired at least five times in a week and that nobody ever acknowledged."""
+    by_rule: dict[str, list[tuple[float, float]]] = {}
+    names: dict[str, str] = {}
+    answered = {e.rule_id for e in look.episodes if e.acknowledged}
+    for e in look.episodes:
+        names.setdefault(e.rule_id, e.rule_name)
+        lasted = (e.resolved_at if e.resolved_at is not None else look.now) - e.started_at
+        by_rule.setdefault(e.rule_id, []).append((lasted, e.fired_at - e.started_at))
+    for rule_id, both in by_rule.items():
+        number = len(both)
+        if number < _FLAPS or rule_id in answered:
+            continue
+        durations = np.array([pair[0] for pair in both])
+        waits = float(np.median([pair[1] for pair in both]))
+        text = f"{words.count(number, 'alert')} in seven days, none acknowledged"
+        evidence: dict[str, object] = {
+            "rule_id": rule_id,
+            "alerts": number,
+            "acknowledged": 0,
+            "median_seconds": float(np.median(durations)),
+        }
+        for wait in _FOR_STEPS:
+            removed = float(np.mean(durations < wait))
+            if wait > waits and removed >= 0.6:
+                text += (
+                    f"; `for: {format_duration(wait)}` would remove {words.percent(removed)}"
+                    f" and delay the rest by {words.span(wait - waits)}"
+                )
+                evidence.update(for_seconds=wait, removed=removed, delay_seconds=wait - waits)
+                break
+        yield Finding(
+            Kind.NOISY_RULE,
+            Severity.LOW,
+            f"Rule “{names[rule_id]}” is noisy",
+            text,
+            (),
+            None,
+            evidence,
+            float(number),
+            rule_id,
+        )
+
+
+def models(look: Look, rows_needed: int) -> Iterator[Finding]:
+    """Models that could not be trained, and series still being learned."""
+    failed = look.models.counts.get("failed", 0)
+    if failed:
+        first, error = next(iter(look.models.failed.items()))
+        known = look.known.get(parse_series_id(first) or -1)
+        about = words.named(known) if known else f"series {first}"
+        more = f" (and {failed - 1} more)" if failed > 1 else ""
+        yield Finding(
+            Kind.MODEL_FAILED,
+            Severity.LOW,
+            f"{words.count(failed, 'series has', 'series have')} no working model",
+            f"{about}{more}: {error}",
+            tuple(look.models.failed),
+            None,
+            {"errors": dict(look.models.failed), "failed": failed},
+            float(failed),
+            "models",
+        )
+    cold = look.models.counts.get("cold", 0)
+    if cold:
+        text = f"a model needs {rows_needed:,} samples"
+        if look.models.cold_rows:
+            text += f"; the longest of them has {look.models.cold_rows:,}"
+        yield Finding(
+            Kind.LEARNING,
+            Severity.INFO,
+            f"{words.count(cold, 'series is', 'series are')} still being learned",
+            text,
+            (),
+            None,
+            {"cold": cold, "rows_needed": rows_needed, "most_rows": look.models.cold_rows},
+            float(cold),
+            "learning",
+        )
+
+
+def _change(w: Watched, recent: Columns, yesterday: Columns, last_week: Columns) -> Finding | None:
+    now = recent.v[np.isfinite(recent.v)]
+    past = [c.v[np.isfinite(c.v)] for c in (yesterday, last_week)]
+    if len(now) < 6 or len(past[0]) < 6:
+        return None
+    level, day = float(np.mean(now)), float(np.mean(past[0]))
+    week = float(np.mean(past[1])) if len(past[1]) >= 6 else None
+    share = words.relative(level, day)
+    if share is None or abs(share) < 0.2:
+        return None
+    # Both quarters must lie apart, or a few extremes would speak for six hours.
+    low, high = np.percentile(now, 25), np.percentile(now, 75)
+    was_low, was_high = np.percentile(past[0], 25), np.percentile(past[0], 75)
+    if not (low > was_high if share > 0 else high < was_low):
+        return None
+    if week is not None:
+        weekly = words.relative(level, week)
+        if weekly is None or weekly * share <= 0 or abs(weekly) < 0.1:
+            return None
+    name, place = w.series.name, words.place(w.series)
+    text = f"{words.figure(level, name)} over the last six hours against "
+    text += f"{words.figure(day, name)} at these hours yesterday"
+    if week is not None:
+        text += f" and {words.figure(week, name)} a week ago"
+    return Finding(
+        Kind.CHANGED,
+        Severity.LOW,
+        f"{words.metric_words(name)} {'up' if share > 0 else 'down'} {_by(share)} on yesterday",
+        f"{place}: {text}" if place else text,
+        (w.series.hex,),
+        None,
+        {"level": level, "yesterday": day, "week_ago": week, "share": share},
+        abs(share),
+        name,
+    )
+
+
+def _by(share: float) -> str:
+    return words.change(share) if share >= 2 else words.percent(share)

@@ -1,0 +1,299 @@
+"""Everything that the overview of a tenant says, as the page and the JSON both show it."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from service.domain.alerts import Alert
+from service.domain.clock import Clock
+from service.domain.series import parse_series_id
+from service.insights import charts, reasons, records, words
+from service.insights.charts import Chart
+from service.insights.findings import Finding, Findings, Kind
+from service.insights.look import Look
+from service.insights.reading import Watched
+from service.insights.reasons import Reason
+from service.insights.state import State, state_of
+from service.query.source import Source
+from service.settings import Settings
+from service.storage.sql.engine import Database
+
+_CHARTS = 6
+_TILES = 10
+_DAY = 86400.0
+
+
+@dataclass(frozen=True, slots=True)
+class AlertCard:
+    """An active alert with its picture and its reasons; the worst few have a chart."""
+
+    alert: Alert
+    title: str
+    place: str
+    chart: Chart | None
+    why: list[Reason]
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """A series' value against its expectation. `spark` is the `d` of a path in a 96×26 box."""
+
+    series: str
+    label: str
+    place: str
+    value: float | None
+    shown: str
+    note: str
+    warn: bool
+    spark: str
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """How much there is and how it does. `looked_at` is how many series were read for this."""
+
+    series: int
+    looked_at: int
+    unusual: int
+    silent: int
+    models_ready: int
+    models_cold: int
+    models_failed: int
+    newest_sample_at: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What is used of the tenant's limits."""
+
+    series: int
+    series_limit: int
+    notifications_this_hour: int
+    notifications_limit: int
+    alerts_in_seven_days: int
+    rules: int
+
+
+@dataclass(frozen=True, slots=True)
+class OverviewPage:
+    """The overview of a tenant at `at` (Unix seconds)."""
+
+    tenant: str
+    at: float
+    state: State
+    alerts: list[AlertCard]
+    tiles: list[Tile]
+    findings: list[Finding]
+    ahead: list[Finding]
+    undelivered: list[records.Undelivered]
+    counts: Counts
+    usage: Usage
+
+
+class Overview:
+    """Computes overviews and charts."""
+
+    def __init__(
+        self,
+        source: Source,
+        database: Database,
+        clock: Clock,
+        settings: Settings,
+        findings: Findings,
+    ) -> None:
+        self._source = source
+        self._database = database
+        self._clock = clock
+        self._settings = settings
+        self._findings = findings
+
+    async def for_tenant(
+        self, tenant: str, *, series_limit: int | None = None, now: float | None = None
+    ) -> OverviewPage:
+        """The overview now. `series_limit` is the tenant's own, if it has one."""
+        look = await self._findings.look(tenant, now)
+        now = look.now
+        found = await self._findings.of(look)
+        ids = [a.id for a in look.alerts]
+        async with self._database.read() as connection:
+            told = await records.told(connection, tenant, ids)
+            due = await records.escalations(connection, tenant, ids)
+            undelivered = await records.undelivered(connection, tenant, now - _DAY)
+            hour = await records.sent_since(connection, tenant, now - 3600)
+        cards = []
+        for number, alert in enumerate(look.alerts):
+            own = [t for t in told if t.alert_id == alert.id]
+            cards.append(
+                await self._card(look, alert, own, due.get(alert.id), picture=number < _CHARTS)
+            )
+        titles = {card.alert.id: card.title for card in cards}
+        return OverviewPage(
+            tenant=tenant,
+            at=now,
+            state=state_of(look, titles, undelivered, self._silent(look)),
+            alerts=cards,
+            tiles=self._tiles(look),
+            findings=[f for f in found if f.kind is not Kind.AHEAD],
+            ahead=[f for f in found if f.kind is Kind.AHEAD],
+            undelivered=undelivered,
+            counts=self._counts(look),
+            usage=Usage(
+                series=len(look.base),
+                series_limit=series_limit or self._settings.series_max,
+                notifications_this_hour=hour,
+                notifications_limit=self._settings.max_alerts_per_hour,
+                alerts_in_seven_days=len(look.episodes),
+                rules=sum(1 for r in look.rules if r.enabled),
+            ),
+        )
+
+    async def chart(self, tenant: str, series_id: int, *, now: float | None = None) -> Chart:
+        """The chart of one series; `NotFound` for one that the tenant does not have."""
+        now = self._clock.now() if now is None else now
+        series = await self._source.get(tenant, series_id)
+        known = await self._source.all(tenant)
+        async with self._database.read() as connection:
+            active = await records.active_alerts(connection, tenant)
+        since = min((a.started_at for a in active if a.source == series.hex), default=None)
+        step = await self._step(tenant, series_id, now)
+        seconds = charts.past_seconds(
+            step,
+            self._settings.trend_forecast_horizon,
+            None if since is None else now - since,
+        )
+        return await charts.load(
+            self._source,
+            tenant,
+            known,
+            series,
+            now,
+            seconds,
+            alarming=self._settings.anomaly_detection_threshold,
+            since=since,
+        )
+
+    async def _step(self, tenant: str, series_id: int, now: float) -> int:
+        now_ms = round(now * 1000)
+        for hours in (6, 168):
+            start = now_ms - hours * 3_600_000
+            columns = (await self._source.read(tenant, [series_id], start, now_ms))[series_id]
+            if len(columns.t) >= 6:
+                return max(1, int(np.median(np.diff(columns.t))))
+        return 60_000
+
+    async def _card(
+        self,
+        look: Look,
+        alert: Alert,
+        told: list[records.Told],
+        due: records.Due | None,
+        *,
+        picture: bool,
+    ) -> AlertCard:
+        watched = look.watched.get(parse_series_id(alert.source) or -1)
+        chart = None
+        if watched is not None and picture:
+            age = look.now - alert.started_at
+            seconds = charts.past_seconds(
+                watched.step_ms, self._settings.trend_forecast_horizon, age
+            )
+            chart = await charts.load(
+                self._source,
+                look.tenant,
+                look.known,
+                watched.series,
+                look.now,
+                seconds,
+                alarming=self._settings.anomaly_detection_threshold,
+                since=alert.started_at,
+                threshold=reasons.limit_of(look, alert, watched),
+            )
+        return AlertCard(
+            alert=alert,
+            title=alert.annotations.get("summary") or alert.rule_name,
+            place=words.place(watched.series) if watched else "",
+            chart=chart,
+            why=reasons.why(look, alert, watched, told, due),
+        )
+
+    def _silent(self, look: Look) -> list[Watched]:
+        lookback = self._settings.series_lookback_seconds
+        return [w for w in look.watched.values() if look.is_silent(w, lookback)]
+
+    def _tiles(self, look: Look) -> list[Tile]:
+        alerted = {parse_series_id(a.source) for a in look.alerts if a.source}
+        lookback = self._settings.series_lookback_seconds
+
+        def weight(w: Watched) -> tuple[bool, bool, bool, bool, int]:
+            run = look.runs.get(w.series.id)
+            return (
+                w.series.id not in alerted,
+                run is None or run.ended,
+                not look.rules_for(w.series),
+                not len(w.expected.t),
+                len(w.series.tags),
+            )
+
+        best = [
+            min((w for w in group if w.last), key=weight, default=None)
+            for group in look.names.values()
+        ]
+        shown = sorted(
+            (w for w in best if w is not None), key=lambda w: (weight(w), w.series.labels)
+        )
+        # What matters most is chosen; it then stands in one order, whatever is unusual.
+        chosen = sorted(shown[:_TILES], key=lambda w: w.series.labels)
+        return [
+            tile(look, w, w.series.id in alerted, silent=look.is_silent(w, lookback))
+            for w in chosen
+        ]
+
+    def _counts(self, look: Look) -> Counts:
+        newest = [w.last[0] for w in look.watched.values() if w.last]
+        return Counts(
+            series=len(look.base),
+            looked_at=len(look.watched),
+            unusual=sum(1 for r in look.runs.values() if not r.ended),
+            silent=len(self._silent(look)),
+            models_ready=look.models.counts.get("ready", 0),
+            models_cold=look.models.counts.get("cold", 0),
+            models_failed=look.models.counts.get("failed", 0),
+            newest_sample_at=max(newest) / 1000 if newest else None,
+        )
+
+
+def tile(look: Look, w: Watched, alerted: bool, *, silent: bool) -> Tile:
+    """The tile of one series."""
+    name, newest = w.series.name, w.last
+    run = look.runs.get(w.series.id)
+    unusual = run is not None and not run.ended
+    expectation = w.expectation()
+    value = newest[1] if newest else None
+    share = (
+        words.relative(value, expectation[0])
+        if value is not None and expectation is not None
+        else None
+    )
+    if silent and newest:
+        note = f"silent for {words.span(look.now - newest[0] / 1000)}"
+    elif unusual:
+        note = f"{words.change(share)}, unusual" if share is not None else "unusual"
+    elif expectation is None or value is None:
+        note = "no expectation yet"
+    elif expectation[1] <= value <= expectation[2] or (share is not None and abs(share) < 0.02):
+        note = "as expected"
+    elif share is None:
+        note = f"{words.figure(expectation[0], name)} expected"
+    else:
+        note = f"{words.change(share)} against expectation"
+    return Tile(
+        series=w.series.hex,
+        label=words.metric_words(name),
+        place=words.place(w.series),
+        value=value if value is not None and math.isfinite(value) else None,
+        shown=words.figure(value, name),
+        note=note,
+        warn=unusual or alerted,
+        spark=charts.spark(w.samples.between(look.now_ms - 21_600_000, look.now_ms)),
+    )

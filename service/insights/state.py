@@ -1,0 +1,75 @@
+"""The one sentence of state that stands before anything else."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from service.domain.alerts import AlertState
+from service.domain.series import parse_series_id
+from service.insights import reasons, records, words
+from service.insights.look import Look
+from service.insights.reading import Watched
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """One sentence of state: `lead` is its strong beginning.
+
+    `level` is bad (somebody is needed), warn, good, or empty (no data was ever sent).
+    """
+
+    level: str
+    lead: str
+    text: str
+
+
+def state_of(
+    look: Look,
+    titles: Mapping[str, str],
+    undelivered: Sequence[records.Undelivered],
+    silent: Sequence[Watched],
+) -> State:
+    """The sentence of state."""
+    if not look.base:
+        return State("empty", "No data yet.", "Send metrics to /analytics/metrics to begin.")
+    firing = [a for a in look.alerts if a.state is AlertState.FIRING]
+    waiting = [a for a in firing if a.acknowledged_at is None]
+    alerted = {parse_series_id(a.source) for a in look.alerts}
+    unusual = [i for i, run in look.runs.items() if not run.ended and i not in alerted]
+    quiet = [w for w in silent if w.series.id not in alerted]
+    rest = []
+    if unusual:
+        rest.append(f"{words.count(len(unusual), 'series is', 'series are')} unusual")
+    if quiet:
+        rest.append(f"{words.count(len(quiet), 'series is', 'series are')} silent")
+    if undelivered:
+        number = sum(u.count for u in undelivered)
+        rest.append(f"{words.count(number, 'notification')} could not be delivered")
+    others = words.upper_first(words.listing(rest)) + "." if rest else ""
+    if waiting:
+        worst = reasons.sentence(look, waiting[0], titles[waiting[0].id])
+        if not others and len(firing) == 1:
+            others = "Everything else is normal."
+        lead = words.count(len(waiting), "alert needs", "alerts need")
+        return State("bad", f"{lead} you.", f"{worst} {others}".strip())
+    if firing:
+        names = words.listing(sorted({a.acknowledged_by or "somebody" for a in firing}))
+        return State(
+            "warn",
+            f"{words.count(len(firing), 'alert is', 'alerts are')} being looked after.",
+            f"Acknowledged by {names}. {others or 'Everything else is normal.'}",
+        )
+    if rest:
+        return State("warn", "Nothing needs you.", others)
+    return State("good", "All is normal.", _calm(look))
+
+
+def _calm(look: Look) -> str:
+    learned = look.models.counts.get("ready", 0)
+    total = words.count(len(look.base), "series is", "series are")
+    if learned >= len(look.base):
+        return f"{words.upper_first(total)} as expected."
+    if learned:
+        return (
+            f"{words.upper_first(total)} watched, {learned:,} of them with a learned expectation."
+        )
+    return f"{words.upper_first(total)} watched; what is normal for them is still being learned."

@@ -1,0 +1,264 @@
+"""What the findings say, on real stores."""
+
+import time
+
+import numpy as np
+import pytest
+from redis.asyncio import Redis
+
+from service.domain.clock import ManualClock
+from service.domain.rules import Condition, Rule, Severity
+from service.domain.series import Series
+from service.insights.findings import Finding, Findings, Kind
+from service.query.selector import parse_selector
+from service.settings import Settings
+from service.storage.sql.engine import Database
+from tests.support.seed import Seed, ahead, times
+
+NOW = 1_700_000_000.0
+RNG = np.random.default_rng(7)
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock(NOW)
+
+
+@pytest.fixture
+async def seed(redis: Redis, sqlite: Database) -> Seed:
+    return Seed(redis, sqlite, NOW)
+
+
+def rule(query: str, threshold: float, condition: Condition = Condition.GT) -> Rule:
+    return Rule(
+        id="file:limit",
+        tenant=None,
+        name="Disk nearly full",
+        query=parse_selector(query),
+        condition=condition,
+        threshold=threshold,
+        severity=Severity.HIGH,
+    )
+
+
+async def findings(
+    seed: Seed, clock: ManualClock, settings: Settings, rules: tuple[Rule, ...] = ()
+) -> list[Finding]:
+    async def rules_of(tenant: str) -> tuple[Rule, ...]:
+        return rules if tenant == seed.tenant else ()
+
+    made = Findings(seed.source, seed.database, clock, settings, rules_of)
+    return await made.for_tenant(seed.tenant)
+
+
+def of_kind(found: list[Finding], kind: Kind) -> list[Finding]:
+    return [f for f in found if f.kind is kind]
+
+
+async def test_a_calm_tenant_has_nothing_to_tell(
+    seed: Seed, clock: ManualClock, settings: Settings
+) -> None:
+    t = times(NOW)
+    await seed.modelled(Series.of("plays"), t, np.full(len(t), 100.0), np.full(len(t), 100.0))
+    assert await findings(seed, clock, settings) == []
+
+
+async def test_an_unusual_series_is_told_against_its_expectation_and_since_when(
+    seed: Seed, clock: ManualClock, settings: Settings
+) -> None:
+    t = times(NOW)
+    late = t > NOW - 840
+    usual = np.full(len(t), 1000.0)
+    plays = Series.of("play_starts", {"region": "eu-west"})
+    await seed.modelled(plays, t, np.where(late, 690.0, usual), usual, unusual=late)
+    (found,) = await findings(seed, clock, settings)
+    assert found.kind is Kind.UNUSUAL
+    assert found.title == "Play starts far below expectation"
+    assert found.text == (
+        "eu-west: 31 % under expectation for 10 minutes, 690 instead of 1,000".replace(
+            "31 %", "31\u00a0%"
+        ).replace("10 minutes", "10\u00a0minutes")
+    )
+    assert found.since == t[late][0]
+    assert found.evidence["share"] == pytest.approx(-0.31)
+    assert found.series == (plays.hex,)
+
+
+async def test_the_label_value_that_holds_most_of_a_drop_explains_it(
+    seed: Seed, clock: ManualClock, settings: Settings
+) -> None:
+    t = times(NOW)
+    late = t > NOW - 1800
+    total, whole = np.zeros(len(t)), Series.of("play_starts")
+    for cdn in ("edge-1", "edge-2", "edge-7"):
+        for platform in ("mobile", "web"):
+            level = np.full(len(t), 100.0)
+            hurt = cdn == "edge-7"
+            v = np.where(late & hurt, 20.0, 100.0)
+            part = Series.of("play_starts", {"cdn": cdn, "platform": platform})
+            await seed.modelled(part, t, v, level, unusual=late & hurt)
+            total += v
+    await seed.modelled(whole, t, total, np.full(len(t), 600.0), unusual=late)
+    (found,) = of_kind(await findings(seed, clock, settings), Kind.UNUSUAL)
+    assert "cdn=edge-7 explains 100\u00a0% of the drop; mobile and web alike" in found.text
+    assert found.series[0] == whole.hex
+
+
+async def test_among_peers_the_one_that_deviates_is_named(
+    seed: Seed, clock: ManualClock, settings: Settings
+) -> None:
+    t = times(NOW)
+    late = t > NOW - 3600
+    for host in ("a", "b", "c"):
+        hurt = host == "b"
+        level = np.full(len(t), 33.0)
+        series = Series.of("cpu_utilization_percent", {"host": host})
+        await seed.modelled(
+            series, t, np.where(late & hurt, 99.0, 33.0), level, unusual=late & hurt
+        )
+    (found,) = of_kind(await findings(seed, clock, settings), Kind.UNUSUAL)
+    assert "3 times expected" in found.text
+    assert "only host=b; the other 2 are as expected" in found.text
+
+
+async def test_what_moved_before_it_is_told_with_its_lead(
+    seed: Seed, clock: ManualClock, settings: Settings
+) -> None:
+    t = times(NOW, step=60)
+    late, earlier = t > NOW - 1200, t > NOW - 1320
+    noise = RNG.normal(0, 1, len(t))
+    level = np.full(len(t), 100.0)
+    errors = Series.of("errors", {"region": "eu"})
+    await seed.modelled(
+        errors, t, np.where(late, 900.0, 100.0) + noise, level, unusual=late, width=5
+    )
+    buffer = Series.of("buffer_health", {"region": "eu"})
+    await seed.modelled(buffer, t, np.where(earlier, 78.0, 100.0) + noise, level, width=5)
+    other = Series.of("buffer_health", {"region": "us"})
+    await seed.modelled(other, t, np.where(earlier, 50.0, 100.0) + noise, level, width=5)
+    (found,) = of_kind(await findings(seed, clock, settings), Kind.UNUSUAL)
+    assert "with it buffer_health ↓ 22\u00a0%, 2\u00a0minutes earlier" in found.text
+    assert "9 times expected" in found.text
+
+
+async def test_a_forecast_that_reaches_a_rules_limit_is_told_before_it_does(
+    seed: Seed, clock: ManualClock, settings: Settings
+) -> None:
+    t = times(NOW, step=3600, hours=200)
+    v = 60 + 0.1 * np.arange(len(t))
+    disk = Series.of("disk_used_percent", {"host": "ingest-2"})
+    f = ahead(NOW, 20, 3600)
+    await seed.modelled(disk, t, v, v, width=0.5, forecast=(f, v[-1] + 1.0 * np.arange(1, 21)))
+    found = await findings(seed, clock, settings, (rule("disk_used_percent", 90.0),))
+    (coming,) = of_kind(found, Kind.AHEAD)
+    assert coming.title == "Disk used (ingest-2) reaches 90\u00a0%"
+    assert "in 11\u00a0hours" in coming.text
+    assert "very likely" in coming.text
+    assert coming.evidence["likely"] is True
+    assert of_kind(await findings(seed, clock, settings), Kind.AHEAD) == []
+
+
+async def test_a_series_that_stopped_is_silent(
+    seed: Seed, clock: ManualClock, settings: Settings
+) -> None:
+    t = times(NOW - 3600, step=60, hours=4)
+    await seed.put(Series.of("queue_length", {"host": "a"}), t, np.ones(len(t)))
+    (found,) = await findings(seed, clock, settings)
+    assert found.title == "Queue length fell silent"
+    assert found.text == "a: nothing for 1\u00a0hour; it used to report every 1\u00a0minute"
+
+
+async def test_a_level_unlike_yesterday_and_last_week_has_changed(
+    seed: Seed, clock: ManualClock, settings: Settings
+) -> None:
+    t = times(NOW, hours=24 * 8)
+    v = np.where(t > NOW - 7 * 3600, 138.0, 100.0) + RNG.normal(0, 1, len(t))
+    await seed.put(Series.of("listeners"), t, v)
+    (found,) = await findings(seed, clock, settings)
+    assert found.kind is Kind.CHANGED
+    assert found.title == "Listeners up 38\u00a0% on yesterday"
+
+
+async def test_a_rule_that_flaps_and_nobody_answers_is_noisy_with_a_way_out(
+    seed: Seed, clock: ManualClock, settings: Settings
+) -> None:
+    for i in range(7):
+        start = NOW - 3600 * (10 + i)
+        lasted = 400.0 if i < 5 else 3000.0
+        await seed.alert(
+            "High error rate",
+            None,
+            episode=i + 1,
+            state="resolved",
+            started_at=start,
+            fired_at=start + 300,
+            resolved_at=start + lasted,
+        )
+    (found,) = await findings(seed, clock, settings)
+    assert found.title == "Rule “High error rate” is noisy"
+    assert "`for: 8m` would remove 71\u00a0% and delay the rest by 3\u00a0minutes" in found.text
+
+
+async def test_models_that_failed_or_still_learn_are_told(
+    seed: Seed, clock: ManualClock, settings: Settings
+) -> None:
+    t = times(NOW)
+    series = await seed.put(Series.of("plays", {"cdn": "x"}), t, np.ones(len(t)))
+    await seed.model(series, "failed", error="all values are equal")
+    await seed.model(Series.of("new"), "cold", rows=120)
+    found = await findings(seed, clock, settings)
+    assert [f.kind for f in found] == [Kind.MODEL_FAILED, Kind.LEARNING]
+    assert found[0].text == "Plays (x): all values are equal"
+    assert "the longest of them has 120" in found[1].text
+
+
+async def test_another_tenants_series_are_not_looked_at(
+    seed: Seed, clock: ManualClock, settings: Settings, redis: Redis, sqlite: Database
+) -> None:
+    other = Seed(redis, sqlite, NOW, "other")
+    t = times(NOW)
+    late = t > NOW - 1800
+    usual = np.full(len(t), 10.0)
+    await other.modelled(Series.of("secret"), t, np.where(late, 99, usual), usual, unusual=late)
+    assert await findings(seed, clock, settings) == []
+
+
+async def test_ids_stay_while_a_finding_is_about_the_same_thing(
+    seed: Seed, clock: ManualClock, settings: Settings
+) -> None:
+    t = times(NOW)
+    late = t > NOW - 1800
+    usual = np.full(len(t), 10.0)
+    await seed.modelled(Series.of("plays"), t, np.where(late, 99, usual), usual, unusual=late)
+    first = await findings(seed, clock, settings)
+    clock.set(NOW + 60)
+    second = await findings(seed, clock, settings)
+    assert [f.id for f in first] == [f.id for f in second]
+
+
+async def test_a_hundred_series_take_a_moment_and_thousands_stay_bounded(
+    seed: Seed, clock: ManualClock, settings: Settings
+) -> None:
+    t = times(NOW, hours=6, step=60)
+    usual = np.full(len(t), 10.0)
+    columns = []
+    for i in range(2500):
+        series = Series.of("plays", {"host": f"h{i:04d}"})
+        hurt = i == 2400
+        late = (t > NOW - 900) & hurt
+        if i < 100 or hurt:
+            await seed.modelled(series, t, np.where(late, 99, usual), usual, unusual=late)
+        else:
+            columns.append((series, t[-3:], usual[-3:]))
+    await seed.put_all(columns)
+
+    async def rules_of(_tenant: str) -> tuple[Rule, ...]:
+        return ()
+
+    made = Findings(seed.source, seed.database, clock, settings, rules_of)
+    started = time.monotonic()
+    looks = [await made.look("acme") for _ in range(2)]
+    assert time.monotonic() - started < 5
+    assert len(looks[1].watched) <= 240
+    # The scan goes on where it stopped: within two looks every score was seen.
+    assert [looks[1].known[i].tags["host"] for i in looks[1].runs] == ["h2400"]
