@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from itertools import pairwise
 
 # Control characters, lone surrogates, and the marks that turn the direction of text around:
 # none of them belongs into what a person reads, and some of them forge it.
@@ -83,7 +84,7 @@ def spark(values: Sequence[float]) -> str:
     count = min(_BAR_COUNT, len(known))
     # The largest of each slice: a spike must not vanish in an average.
     edges = [len(known) * i // count for i in range(count + 1)]
-    tops = [max(known[a:b]) for a, b in zip(edges, edges[1:], strict=False)]
+    tops = [max(known[a:b]) for a, b in pairwise(edges)]
     low, high = min(tops), max(tops)
     if high == low:
         return _BARS[0] * count

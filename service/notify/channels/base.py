@@ -25,7 +25,7 @@ class ChannelType(StrEnum):
     WEBHOOK = "webhook"
 
 
-class Retryable(OffbeatError):
+class Retryable(OffbeatError):  # noqa: N818 (what it is, not how it is told)
     """It failed for now. `retry_after` is what the receiver asked for, in seconds."""
 
     def __init__(self, message: str, *, retry_after: float | None = None) -> None:
@@ -33,7 +33,7 @@ class Retryable(OffbeatError):
         self.retry_after = retry_after
 
 
-class Permanent(OffbeatError):
+class Permanent(OffbeatError):  # noqa: N818 (as above)
     """It will never work as it is: trying again changes nothing."""
 
 
