@@ -55,6 +55,9 @@ STORE_DOWN: tuple[type[Exception], ...] = (
 
 _STORE_RETRY_SECONDS = 5
 
+# What FastAPI says of a body that is not UTF-8, too deep or holds a number of too many digits.
+_UNREADABLE_BODY = "There was an error parsing the body"
+
 SCHEMA: dict[str, Any] = {
     "type": "object",
     "required": ["type", "title", "status", "detail"],
@@ -159,6 +162,8 @@ async def _handle_http(request: Request, error: Exception) -> Response:
     path = request.scope["path"]
     if error.status_code == HTTPStatus.NOT_FOUND and error.detail == "Not Found":
         return problem(HTTPStatus.NOT_FOUND, f"there is no page {path}")
+    if error.detail == _UNREADABLE_BODY:
+        return problem(HTTPStatus.BAD_REQUEST, "the body cannot be read as JSON", where="body")
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
         allowed = ", ".join(sorted(methods_at(request.app, request.scope)))
         return problem(
