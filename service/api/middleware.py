@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service import telemetry
 from service.api import problems
+from service.settings import Settings
 
 log = structlog.get_logger(__name__)
 
@@ -35,9 +36,9 @@ _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"
 _QUIET = frozenset({"/healthz", "/readyz", "/metrics", "/analytics/metrics"})
 
 
-def install(app: FastAPI, body_max_bytes: int) -> None:
-    """Wrap `app`; bodies over `body_max_bytes` are 413 as soon as they are, declared or not."""
-    app.add_middleware(Edge, body_max_bytes=body_max_bytes)
+def install(app: FastAPI, settings: Settings) -> None:
+    """Wrap `app`; bodies over the limit are 413 as soon as they are, declared or not."""
+    app.add_middleware(Edge, body_max_bytes=settings.body_max_bytes)
 
 
 class Edge:

@@ -7,6 +7,7 @@ machines without a way to the internet.
 import base64
 import hashlib
 import json
+import re
 from html import escape
 from typing import Any
 
@@ -71,10 +72,17 @@ def render(document: Json) -> str:
         '<!doctype html><html lang="en"><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
         f"<title>{title}</title><style>{_STYLE}</style>"
-        f"<h1>{title}</h1><p>{escape(info.get('description', ''))}</p>"
+        f"<h1>{title}</h1>{_prose(info.get('description', ''))}"
         f'{_authentication(document)}<p>For programs: <a href="openapi.json">openapi.json</a></p>'
         f"{body}</html>"
     )
+
+
+def _prose(text: str) -> str:
+    """Paragraphs, with what stands in backticks as code."""
+    paragraphs = [part for part in re.split(r"\n\s*\n", text.strip()) if part]
+    marked = [re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(part)) for part in paragraphs]
+    return "".join(f"<p>{part}</p>" for part in marked)
 
 
 def _authentication(document: Json) -> str:
@@ -95,7 +103,7 @@ def _authentication(document: Json) -> str:
 
 
 def _operation(document: Json, method: str, path: str, operation: Json) -> str:
-    parts = [f"<p>{escape(operation['description'])}</p>"] if "description" in operation else []
+    parts = [_prose(operation.get("description", ""))]
     if "security" not in operation:
         parts.append("<p>Needs no key.</p>")
     if operation.get("parameters"):

@@ -20,8 +20,6 @@ from service.security.tenants import TenantStore
 from service.settings import Settings
 from service.storage.sql.engine import Database
 
-BODY_MAX = 4096
-
 
 @dataclass
 class House:
@@ -73,7 +71,7 @@ def app(house: House) -> FastAPI:
     app = FastAPI(docs_url=None, redoc_url=None, responses=problems.RESPONSES)
     app.state.wiring = house
     problems.install(app)
-    middleware.install(app, BODY_MAX)
+    middleware.install(app, house.settings)
     for router in routers():
         app.include_router(router)
     return app

@@ -11,6 +11,7 @@ from sqlalchemy.exc import OperationalError
 
 from service.api import middleware, problems
 from service.domain import errors
+from service.settings import Settings
 
 LIMIT = 6000
 
@@ -49,7 +50,7 @@ RAISED: dict[str, Exception] = {
 def broken() -> FastAPI:
     app = FastAPI(docs_url=None, redoc_url=None, responses=problems.RESPONSES)
     problems.install(app)
-    middleware.install(app, LIMIT)
+    middleware.install(app, Settings(body_max_bytes=LIMIT))
 
     @app.get("/raise/{name}")
     async def fail(name: str) -> None:
