@@ -21,6 +21,11 @@ def clean(text: object, limit: int = 200) -> str:
     return line if len(line) <= limit else line[: limit - 1].rstrip() + "…"
 
 
+def whole(text: object) -> str:
+    """All of a text, with what is no character (lone surrogates) replaced."""
+    return str(text).encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
 def number(value: float) -> str:
     """About four significant digits: `0.1235`, `1,235`, `12.3 million`."""
     if math.isnan(value):

@@ -8,6 +8,7 @@ the environment's proxies are not used.
 
 import asyncio
 import ipaddress
+import re
 import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
@@ -34,6 +35,7 @@ _HTTPCORE_ERRORS = (
     httpcore.UnsupportedProtocol,
     httpcore.ConnectionNotAvailable,
 )
+_HOST = re.compile(rb"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*\.?")
 _SCHEMES = ("https", "http")
 _URL_MAX = 2048
 
@@ -327,6 +329,10 @@ def _wrong(url: httpx.URL) -> str | None:
         return "a URL starts with https:// or http://"
     if not url.host:
         return "the URL names no host"
+    if _literal(url.host) is None and not _HOST.fullmatch(url.raw_host):
+        return f"{url.host!r} is not the name of a host"
+    if url.port is not None and not 0 < url.port < 65536:
+        return f"{url.port} is not a port"
     if url.userinfo:
         return "the URL contains a user name or password; leave them out"
     return None
@@ -334,6 +340,7 @@ def _wrong(url: httpx.URL) -> str | None:
 
 def _literal(host: str) -> Address | None:
     """The address that `host` spells in any of the forms a resolver takes, None for a name."""
+    host = host.rstrip(".")
     try:
         return ipaddress.ip_address(host.partition("%")[0])
     except ValueError:

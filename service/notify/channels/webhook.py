@@ -20,6 +20,7 @@ from service.domain.errors import InvalidInput
 from service.domain.notifications import Notification, NotificationKind
 from service.notify.channels.base import ChannelType, post
 from service.notify.messages import Message
+from service.notify.plain import whole
 
 #: How Alertmanager's Go program writes "no time yet".
 OPEN = "0001-01-01T00:00:00Z"
@@ -50,7 +51,6 @@ class WebhookChannel:
 
     async def send(self, notification: Notification, message: Message) -> None:
         """Post the alert; `Retryable` or `Permanent` if the receiver does not take it."""
-        # ASCII only: a lone surrogate travels as an escape and breaks no encoder on the way.
         body = json.dumps(payload(notification, message, self._external_url))
         headers = {
             "Content-Type": "application/json",
@@ -95,7 +95,7 @@ def payload(notification: Notification, message: Message, external_url: str) -> 
         return _envelope(notification, labels, [alert], note, 0, external_url)
     found = notification.payload
     labels = {
-        "alertname": str(found.get("rule_name", "")),
+        "alertname": whole(found.get("rule_name", "")),
         "severity": message.severity,
         **_strings(found.get("labels")),
     }
@@ -110,8 +110,8 @@ def payload(notification: Notification, message: Message, external_url: str) -> 
         note,
         _time(found.get("fired_at")) or _time(found.get("started_at")) or OPEN,
         _time(found.get("resolved_at")) or OPEN,
-        str(found.get("url") or external_url),
-        str(found.get("fingerprint", "")),
+        whole(found.get("url") or external_url),
+        whole(found.get("fingerprint", "")),
     )
     return _envelope(notification, labels, [alert], note, 0, external_url)
 
@@ -123,8 +123,8 @@ def _summarised(notification: Notification, external_url: str) -> list[dict[str,
         if not isinstance(item, dict):
             continue
         labels = {
-            "alertname": str(item.get("rule_name", "")),
-            "severity": str(item.get("severity", "")),
+            "alertname": whole(item.get("rule_name", "")),
+            "severity": whole(item.get("severity", "")),
             **_strings(item.get("labels")),
         }
         over = item.get("kind") == NotificationKind.RESOLVED
@@ -179,7 +179,7 @@ def _envelope(
 
 
 def _strings(found: object) -> dict[str, str]:
-    return {str(k): str(v) for k, v in found.items()} if isinstance(found, dict) else {}
+    return {whole(k): whole(v) for k, v in found.items()} if isinstance(found, dict) else {}
 
 
 def _time(found: object) -> str | None:
