@@ -1,0 +1,222 @@
+"""Reading: the overview, findings, series and their samples."""
+
+import math
+import re
+from collections.abc import Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated, Any
+
+import msgspec
+import numpy as np
+from fastapi import APIRouter, Depends, Query, Request, Response
+from sqlalchemy import RowMapping, select
+
+from service.api import analytics_models as answers
+from service.api.deps import allow, tenant_in_path, tenant_of, wiring
+from service.domain.clock import iso
+from service.domain.errors import InvalidInput, NotFound
+from service.domain.series import Series, parse_series_id
+from service.domain.tenants import Permission, Principal
+from service.query.selector import parse_selector
+from service.query.selector import select as select_series
+from service.storage.sql.engine import Database
+from service.storage.sql.tables import models
+
+if TYPE_CHECKING:
+    from service.wiring import Wiring
+
+router = APIRouter(tags=["analytics"])
+
+Reader = Annotated[Principal, Depends(allow(Permission.READ))]
+
+SAMPLES_MAX = 50_000
+_DAY = 86400.0
+_AHEAD = 30 * _DAY
+_Time = Annotated[
+    str | None,
+    Query(description="Unix seconds, or ISO 8601 with a zone", max_length=64),
+]
+
+
+@router.get("/analytics/dashboard/{tenant_id}", summary="Everything the overview page shows")
+async def dashboard(request: Request, principal: Reader, tenant_id: str) -> answers.Overview:
+    """State in a sentence, active alerts with chart and reasons, tiles, findings, what is ahead."""
+    parts, tenant = wiring(request), tenant_in_path(principal, tenant_id)
+    limits = await parts.tenants.limits(tenant)
+    page = await parts.dashboard.for_tenant(tenant, series_limit=limits.series)
+    return answers.Overview.model_validate(page)
+
+
+@router.get("/analytics/insights/{tenant_id}", summary="Findings in plain language")
+async def insights(request: Request, principal: Reader, tenant_id: str) -> answers.Insights:
+    """What is unusual, where, since when, what comes next; the most important first."""
+    parts, tenant = wiring(request), tenant_in_path(principal, tenant_id)
+    now = parts.clock.now()
+    found = await parts.insights.for_tenant(tenant, now)
+    return answers.Insights.model_validate({"tenant": tenant, "at": now, "findings": found})
+
+
+@router.get("/analytics/series", summary="List series")
+async def series(
+    request: Request,
+    principal: Reader,
+    match: Annotated[
+        str | None,
+        Query(description='A selector, e.g. `plays{region="eu"}`', max_length=2048),
+    ] = None,
+    cursor: Annotated[str | None, Query(max_length=16)] = None,
+    limit: Annotated[int, Query(ge=1, le=500)] = 100,
+) -> answers.SeriesPage:
+    """By name and labels. Without `match`, what models wrote is left out."""
+    parts, tenant = wiring(request), tenant_of(principal)
+    selector = None if match is None else parse_selector(match)
+    found = select_series((await parts.source.all(tenant)).values(), selector)
+    if selector is None:
+        found = [s for s in found if not s.is_derived]
+    start = _after(found, cursor)
+    page = found[start : start + limit]
+    more = start + limit < len(found)
+    return answers.SeriesPage(
+        items=await _items(parts, tenant, page),
+        next_cursor=page[-1].hex if more and page else None,
+    )
+
+
+@router.get("/analytics/series/{series_id}", summary="Show a series and its model")
+async def card(request: Request, principal: Reader, series_id: str) -> answers.SeriesCard:
+    """Its newest value, the model's state, training range, quality and error."""
+    parts, tenant = wiring(request), tenant_of(principal)
+    found = await parts.source.get(tenant, _id(series_id))
+    (item,) = await _items(parts, tenant, [found])
+    row = (await _models(parts.database, tenant, [found])).get(found.hex)
+    model = answers.Model.model_validate(_model(row)) if row else None
+    return answers.SeriesCard(**item.model_dump(), model=model)
+
+
+@router.get(
+    "/analytics/series/{series_id}/samples",
+    summary="Samples of a series",
+    response_model=answers.Samples,
+)
+async def samples(
+    request: Request,
+    principal: Reader,
+    series_id: str,
+    start: _Time = None,
+    end: _Time = None,
+) -> Response:
+    """In columns, ascending; the last six hours unless told otherwise, at most 50,000."""
+    parts, tenant = wiring(request), tenant_of(principal)
+    found = await parts.source.get(tenant, _id(series_id))
+    now = parts.clock.now()
+    until = now if end is None else _seconds(end, "end")
+    since = until - 21_600 if start is None else _seconds(start, "start")
+    if since > until:
+        raise InvalidInput("start lies after end", where="start")
+    # Nothing is kept outside these bounds, so nothing is asked for there.
+    since = max(since, now - parts.settings.retention_seconds - _DAY)
+    until = min(until, now + _AHEAD)
+    t = np.empty(0, np.int64)
+    v = np.empty(0, np.float64)
+    if since <= until:
+        read = await parts.source.read(
+            tenant, [found.id], math.ceil(since * 1000), math.floor(until * 1000)
+        )
+        t, v = read[found.id]
+    body = {
+        "series": found.hex,
+        "t": t[-SAMPLES_MAX:].tolist(),
+        "v": v[-SAMPLES_MAX:].tolist(),
+        "truncated": len(t) > SAMPLES_MAX,
+    }
+    return Response(msgspec.json.encode(body), media_type="application/json")  # NaN is null
+
+
+@router.post("/dashboard/{tenant_id}/link", summary="Make a link to the dashboard")
+async def link(request: Request, principal: Reader, tenant_id: str) -> answers.Link:
+    """It logs in once, within ten minutes, with what the key may do."""
+    parts, tenant = wiring(request), tenant_in_path(principal, tenant_id)
+    acting = Principal(principal.key_id, principal.name, principal.role, tenant)
+    ticket = parts.sessions.issue_ticket(acting)
+    base = parts.settings.external_url or str(request.base_url)
+    return answers.Link(url=f"{base.rstrip('/')}/login/{ticket}")
+
+
+def _id(text: str) -> int:
+    found = parse_series_id(text)
+    if found is None:
+        raise NotFound(f"there is no series {text[:32]!r}: an id has 16 hexadecimal digits")
+    return found
+
+
+def _after(found: Sequence[Series], cursor: str | None) -> int:
+    if cursor is None:
+        return 0
+    wanted = parse_series_id(cursor)
+    for position, each in enumerate(found):
+        if each.id == wanted:
+            return position + 1
+    raise InvalidInput("cursor is none that this list gave", where="cursor")
+
+
+def _seconds(text: str, where: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = _from_iso(text, where)
+    if not -1e11 < value < 1e11:  # also refuses nan
+        raise InvalidInput(f"{text[:64]!r} is no time that we keep", where=where)
+    return value
+
+
+def _from_iso(text: str, where: str) -> float:
+    # A plus sign that was not escaped arrives as a space.
+    text = re.sub(r" (\d\d:\d\d)$", r"+\1", text.strip())
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise InvalidInput(
+            f"{text[:64]!r} is neither Unix seconds nor ISO 8601", where=where
+        ) from error
+    if moment.tzinfo is None:
+        raise InvalidInput(f"{text[:64]!r} has no time zone; end it with Z", where=where)
+    return moment.timestamp()
+
+
+async def _items(parts: "Wiring", tenant: str, page: Sequence[Series]) -> list[answers.SeriesItem]:
+    now_ms = round(parts.clock.now() * 1000)
+    ids = [s.id for s in page]
+    read = await parts.source.read(tenant, ids, now_ms - round(_DAY * 1000), now_ms)
+    states = await _models(parts.database, tenant, page)
+    items = []
+    for s in page:
+        t, v = read[s.id]
+        last = float(v[-1]) if len(v) and math.isfinite(v[-1]) else None
+        items.append(
+            answers.SeriesItem(
+                id=s.hex,
+                name=s.name,
+                labels=s.tags,
+                metric_type=str(s.metric_type),
+                last_value=last,
+                last_at=iso(float(t[-1]) / 1000) if len(t) else None,
+                model_state=states[s.hex]["state"] if s.hex in states else "none",
+            )
+        )
+    return items
+
+
+async def _models(database: Database, tenant: str, page: Sequence[Series]) -> dict[str, RowMapping]:
+    if not page:
+        return {}
+    async with database.read() as connection:
+        rows = await connection.execute(
+            select(models).where(
+                models.c.tenant == tenant, models.c.series_id.in_([s.hex for s in page])
+            )
+        )
+        return {row["series_id"]: row for row in rows.mappings()}
+
+
+def _model(row: RowMapping) -> dict[str, Any]:
+    return {k: v for k, v in row.items() if k not in ("tenant", "series_id")}
