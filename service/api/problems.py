@@ -101,7 +101,7 @@ def problem(
     body: dict[str, Any] = {
         "type": "about:blank",
         "title": _phrase(status),
-        "status": status,
+        "status": int(status),
         "detail": _clean(detail),
     }
     if where is not None:
@@ -111,7 +111,7 @@ def problem(
     listed = [{"where": _clean(place), "reason": _clean(reason)} for place, reason in errors]
     if listed:
         body["errors"] = listed
-    return Response(json.dumps(body, ensure_ascii=False).encode(), status, headers, MEDIA_TYPE)
+    return Response(json.dumps(body, ensure_ascii=False).encode(), int(status), headers, MEDIA_TYPE)
 
 
 def of(error: Exception) -> Response:

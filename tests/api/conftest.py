@@ -2,7 +2,7 @@
 
 import importlib
 import pkgutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass, field
 
 import httpx
@@ -11,7 +11,7 @@ from fastapi import APIRouter, FastAPI
 from redis.asyncio import Redis
 
 import service.api
-from service.api import middleware, problems
+from service.api import audit, health, keys, middleware, problems, reference, tenants
 from service.domain.clock import ManualClock
 from service.domain.tenants import PLATFORM, Role
 from service.security.keys import KeyRing
@@ -45,15 +45,15 @@ class House:
         return key
 
 
-def routers() -> list[APIRouter]:
-    """Every `router` of `service.api`, those to come included."""
-    found = []
-    for info in pkgutil.iter_modules(service.api.__path__):
-        module = importlib.import_module(f"service.api.{info.name}")
-        router = getattr(module, "router", None)
-        if isinstance(router, APIRouter):
-            found.append(router)
-    return found
+def make_app(house: House, routers: Iterable[APIRouter]) -> FastAPI:
+    """An application of these routers."""
+    app = FastAPI(docs_url=None, redoc_url=None, responses=problems.RESPONSES)
+    app.state.wiring = house
+    problems.install(app)
+    middleware.install(app, house.settings)
+    for router in routers:
+        app.include_router(router)
+    return app
 
 
 @pytest.fixture
@@ -67,21 +67,38 @@ async def house(settings: Settings, clock: ManualClock, sqlite: Database, redis:
 
 @pytest.fixture
 def app(house: House) -> FastAPI:
-    """The application with every router of `service.api`."""
-    app = FastAPI(docs_url=None, redoc_url=None, responses=problems.RESPONSES)
-    app.state.wiring = house
-    problems.install(app)
-    middleware.install(app, house.settings)
-    for router in routers():
-        app.include_router(router)
-    return app
+    """Tenants, keys, audit, health and the reference page."""
+    topics = (tenants, keys, audit, health, reference)
+    return make_app(house, [topic.router for topic in topics])
+
+
+@pytest.fixture
+def whole(house: House) -> FastAPI:
+    """Every route of the API, those to come included."""
+    found = []
+    for info in pkgutil.iter_modules(service.api.__path__):
+        module = importlib.import_module(f"service.api.{info.name}")
+        if isinstance(getattr(module, "router", None), APIRouter):
+            found.append(module.router)
+    return make_app(house, found)
 
 
 @pytest.fixture
 async def client(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
-    """Calls the application without a key."""
-    transport = httpx.ASGITransport(app)
-    async with httpx.AsyncClient(transport=transport, base_url="http://offbeat.test") as client:
+    """Calls `app` without a key."""
+    async with calling(app) as client:
+        yield client
+
+
+def calling(app: FastAPI) -> httpx.AsyncClient:
+    """A client of an application in this process."""
+    return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://offbeat.test")
+
+
+@pytest.fixture
+async def whole_client(whole: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
+    """Calls `whole` without a key."""
+    async with calling(whole) as client:
         yield client
 
 
