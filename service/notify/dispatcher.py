@@ -16,8 +16,9 @@ import structlog
 
 from service import telemetry
 from service.domain.clock import Clock
-from service.notify.outbox import LANE_CLAIM, Claim, Lane, Outbox
+from service.notify.outbox import Outbox
 from service.notify.retry import GIVE_UP_AFTER, PAGE_FOR, Breaker
+from service.notify.rows import LANE_CLAIM, Claim, Lane
 from service.notify.stages import Outcome, Reason, deliver, judge
 from service.notify.store import ChannelStore
 from service.storage.wake import WakeUps, wait_for

@@ -10,76 +10,39 @@ No transaction is open while a message is on its way.
 """
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Row, Select, and_, exists, func, insert, or_, select, tuple_, update
+from sqlalchemy import and_, func, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.domain.alerts import EventKind
 from service.domain.clock import Clock
-from service.domain.errors import Conflict, InvalidInput, NotFound
-from service.domain.notifications import DeliveryState, Notification, NotificationKind
+from service.domain.errors import Conflict
+from service.domain.notifications import DeliveryState, Notification
+from service.notify.rows import (
+    LANE_CLAIM,
+    WAITING,
+    AlertStatus,
+    Claim,
+    Delivery,
+    DeliveryFilter,
+    Lane,
+    candidates,
+    cursor_after,
+    delivery,
+    due,
+    notification,
+    one,
+    position,
+)
 from service.security import audit
 from service.storage.sql.engine import Database
 from service.storage.sql.tables import alert_events, alerts, outbox
 
+#: Who the timeline says it was.
 ACTOR = "dispatcher"
 
-#: Rows of one tenant's channel that a single claim takes at most.
-LANE_CLAIM = 4
-
-_WAITING = (DeliveryState.PENDING, DeliveryState.RETRY)
-_OPEN = (*_WAITING, DeliveryState.SENDING)
 _ERROR_MAX = 1000
-
-Lane = tuple[str, str]  # tenant, channel
-
-
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """A notification that is ours to send until `lease_until` (Unix seconds)."""
-
-    notification: Notification
-    lease_until: float
-
-    @property
-    def lane(self) -> Lane:
-        """Tenant and channel: what must not wait for each other is told apart by it."""
-        return self.notification.tenant, self.notification.channel
-
-
-@dataclass(frozen=True, slots=True)
-class Delivery:
-    """One row as people see it. Times are Unix seconds."""
-
-    id: str
-    alert_id: str | None
-    kind: NotificationKind
-    step: int
-    channel: str
-    state: DeliveryState
-    attempts: int
-    created_at: float
-    due_at: float
-    sent_at: float | None
-    last_error: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class DeliveryFilter:
-    """Which rows a list shows; None means any."""
-
-    alert_id: str | None = None
-    state: DeliveryState | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class AlertStatus:
-    """What has become of the alert since the row was written."""
-
-    resolved_at: float | None
-    acknowledged_at: float | None
 
 
 def _any_room(_lane: Lane) -> int:
@@ -140,7 +103,7 @@ class Outbox:
         lanes in `full` and ids in `ours` (in flight here) are left alone.
         """
         async with self._database.begin() as connection:
-            found = (await connection.execute(_candidates(limit * 2, now, full, ours))).all()
+            found = (await connection.execute(candidates(limit * 2, now, full, ours))).all()
             chosen: list[str] = []
             left: dict[Lane, int] = {}
             for row in found:
@@ -153,7 +116,7 @@ class Outbox:
                 return []
             # Between the two statements another replica may have taken some; the condition is
             # judged again on the locked row.
-            locked = select(outbox).where(outbox.c.id.in_(chosen), _due(now))
+            locked = select(outbox).where(outbox.c.id.in_(chosen), due(now))
             if not self._database.is_sqlite:
                 locked = locked.with_for_update(skip_locked=True)
             rows = {row.id: row for row in await connection.execute(locked)}
@@ -163,7 +126,7 @@ class Outbox:
                 .where(outbox.c.id.in_(list(rows)))
                 .values(state=DeliveryState.SENDING, lease_until=lease_until)
             )
-        return [Claim(_notification(rows[id]), lease_until) for id in chosen if id in rows]
+        return [Claim(notification(rows[id]), lease_until) for id in chosen if id in rows]
 
     async def mark_sent(self, claim: Claim) -> bool:
         """It went out. Tells the alert's timeline; False if the claim is no longer ours."""
@@ -221,7 +184,7 @@ class Outbox:
                 .where(
                     outbox.c.tenant == tenant,
                     outbox.c.channel == channel,
-                    outbox.c.state.in_(_WAITING),
+                    outbox.c.state.in_(WAITING),
                     outbox.c.due_at < until,
                 )
                 .values(state=DeliveryState.RETRY, due_at=until, last_error=reason[:_ERROR_MAX])
@@ -232,7 +195,7 @@ class Outbox:
         """When the next row is due or its lease expires; None if nothing is open."""
         async with self._database.read() as connection:
             waiting = await connection.scalar(
-                select(func.min(outbox.c.due_at)).where(outbox.c.state.in_(_WAITING))
+                select(func.min(outbox.c.due_at)).where(outbox.c.state.in_(WAITING))
             )
             leased = await connection.scalar(
                 select(func.min(outbox.c.lease_until)).where(
@@ -268,7 +231,7 @@ class Outbox:
         if filters.state is not None:
             query = query.where(outbox.c.state == filters.state)
         if cursor is not None:
-            at, id = _position(cursor)
+            at, id = position(cursor)
             query = query.where(
                 or_(
                     outbox.c.created_at < at,
@@ -278,14 +241,13 @@ class Outbox:
         query = query.order_by(outbox.c.created_at.desc(), outbox.c.id.desc()).limit(limit + 1)
         async with self._database.read() as connection:
             rows = (await connection.execute(query)).all()
-        shown = [_delivery(row) for row in rows[:limit]]
-        more = f"{round(shown[-1].created_at * 1e6)}-{shown[-1].id}" if len(rows) > limit else None
-        return shown, more
+        shown = [delivery(row) for row in rows[:limit]]
+        return shown, cursor_after(shown[-1]) if len(rows) > limit else None
 
     async def get(self, tenant: str, id: str) -> Delivery:
         """One row; `NotFound` if there is none of that id for this tenant."""
         async with self._database.read() as connection:
-            return _delivery(await _one(connection, tenant, id))
+            return delivery(await one(connection, tenant, id))
 
     async def replay(self, tenant: str, id: str, *, actor: str) -> Delivery:
         """Send a dead row once more, as if it were new; audited.
@@ -309,7 +271,7 @@ class Outbox:
                     lease_until=None,
                 )
             )
-            row = await _one(connection, tenant, id)
+            row = await one(connection, tenant, id)
             if not done.rowcount:
                 raise Conflict(
                     f"notification {id} is {row.state}; only one that is dead can be replayed"
@@ -323,7 +285,7 @@ class Outbox:
                 detail={"channel": row.channel, "error": row.last_error},
                 at=now,
             )
-        return _delivery(row)
+        return delivery(row)
 
     async def _give_up(
         self, claim: Claim, state: DeliveryState, reason: str, *, burnt: int
@@ -385,91 +347,3 @@ class Outbox:
                 },
             )
         )
-
-
-def _due(now: float) -> Any:
-    return or_(
-        and_(outbox.c.state.in_(_WAITING), outbox.c.due_at <= now),
-        and_(outbox.c.state == DeliveryState.SENDING, outbox.c.lease_until <= now),
-    )
-
-
-def _candidates(
-    limit: int, now: float, full: Collection[Lane], ours: Collection[str]
-) -> Select[Any]:
-    """Due rows, first of every lane before second of any, so that a long queue starves nobody."""
-    earlier = outbox.alias("earlier")
-    unfinished = exists().where(
-        earlier.c.alert_id == outbox.c.alert_id,
-        earlier.c.tenant == outbox.c.tenant,
-        earlier.c.channel == outbox.c.channel,
-        earlier.c.state.in_(_OPEN),
-        earlier.c.created_at < outbox.c.created_at,
-    )
-    place = (
-        func.row_number()
-        .over(
-            partition_by=(outbox.c.tenant, outbox.c.channel),
-            order_by=(outbox.c.due_at, outbox.c.created_at, outbox.c.id),
-        )
-        .label("place")
-    )
-    due = select(outbox.c.id, outbox.c.tenant, outbox.c.channel, outbox.c.due_at, place).where(
-        _due(now), ~unfinished
-    )
-    if full:
-        due = due.where(tuple_(outbox.c.tenant, outbox.c.channel).not_in(list(full)))
-    if ours:
-        due = due.where(outbox.c.id.not_in(list(ours)))
-    ranked = due.subquery()
-    return (
-        select(ranked.c.id, ranked.c.tenant, ranked.c.channel)
-        .where(ranked.c.place <= LANE_CLAIM)
-        .order_by(ranked.c.place, ranked.c.due_at, ranked.c.id)
-        .limit(limit)
-    )
-
-
-async def _one(connection: AsyncConnection, tenant: str, id: str) -> Row[Any]:
-    query = select(outbox).where(outbox.c.tenant == tenant, outbox.c.id == id)
-    row = (await connection.execute(query)).one_or_none()
-    if row is None:
-        raise NotFound(f"there is no notification {id[:64]!r}")
-    return row
-
-
-def _notification(row: Row[Any]) -> Notification:
-    return Notification(
-        id=row.id,
-        tenant=row.tenant,
-        alert_id=row.alert_id,
-        kind=NotificationKind(row.kind),
-        channel=row.channel,
-        payload=row.payload,
-        step=row.step,
-        attempts=row.attempts,
-        created_at=row.created_at,
-    )
-
-
-def _delivery(row: Row[Any]) -> Delivery:
-    return Delivery(
-        id=row.id,
-        alert_id=row.alert_id,
-        kind=NotificationKind(row.kind),
-        step=row.step,
-        channel=row.channel,
-        state=DeliveryState(row.state),
-        attempts=row.attempts,
-        created_at=row.created_at,
-        due_at=row.due_at,
-        sent_at=row.sent_at,
-        last_error=row.last_error,
-    )
-
-
-def _position(cursor: str) -> tuple[float, str]:
-    micros, dash, id = cursor.partition("-")
-    if not (dash and micros.isascii() and micros.isdigit() and len(micros) <= 16 and id):
-        raise InvalidInput("cursor is none that this list gave", where="cursor")
-    return int(micros) / 1e6, id[:64]

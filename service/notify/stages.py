@@ -15,8 +15,8 @@ import structlog
 from service.domain.notifications import Notification, NotificationKind
 from service.notify.channels.base import Channel, ChannelType, Permanent, Retryable
 from service.notify.messages import compose
-from service.notify.outbox import AlertStatus
 from service.notify.retry import retry_delay
+from service.notify.rows import AlertStatus
 
 log = structlog.get_logger(__name__)
 

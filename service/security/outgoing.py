@@ -332,7 +332,7 @@ def _wrong(url: httpx.URL) -> str | None:
     if _literal(url.host) is None and not _HOST.fullmatch(url.raw_host):
         return f"{url.host!r} is not the name of a host"
     if url.port is not None and not 0 < url.port < 65536:
-        return f"{url.port} is not a port"
+        return f"the port is between 1 and 65535, not {url.port}"
     if url.userinfo:
         return "the URL contains a user name or password; leave them out"
     return None
