@@ -64,7 +64,7 @@ def unpack(raw: bytes, kind: str, key: bytes, bound_to: str = "") -> tuple[Array
         with np.load(io.BytesIO(body), allow_pickle=False) as entries:
             arrays: Arrays = {name: entries[name] for name in entries.files}
         manifest = json.loads(arrays.pop(MANIFEST).tobytes())
-    except (ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
+    except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
         raise ArtifactError(f"not a model file: {error}") from error
     if manifest.get("format") != FORMAT:
         raise ArtifactError(f"format {manifest.get('format')!r}, this program reads {FORMAT}")

@@ -21,8 +21,10 @@ KNOTS = 256
 class TailCalibrator:
     """Maps scores ≥ 0 to a surprise: -log10 of the probability of a score at least as high.
 
-    On data like the past the probability is uniform. Many equal scores share the highest
-    probability they could have: a series that never changes is never surprising.
+    On data like the past the probability is uniform; where the tail is lighter than a Pareto tail
+    the smallest probabilities come out too large, so that it errs on the quiet side. Many
+    equal scores share the highest probability they could have: a series that never changes is
+    never surprising.
     """
 
     knots_: Array

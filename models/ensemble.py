@@ -194,7 +194,8 @@ class Detector:
         self.grid_ = Grid.learn(t_ms)
         laid = self.grid_.lay(t_ms, values)
         y, seen, first, n = laid.y, laid.seen, laid.first, len(laid.y)
-        edges = [round(share * n) for share in FOLDS]
+        measured = np.append(np.flatnonzero(seen), n)
+        edges = [int(measured[round(share * (len(measured) - 1))]) for share in FOLDS]
         self.low_floor_ = 0.0 if float(y.min()) >= 0 else -np.inf
 
         raw = np.zeros((n, len(PARTS)))

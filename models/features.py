@@ -61,6 +61,7 @@ class Features:
         plain = _local(x, first, 0)
         centre = np.median(plain, axis=0)
         spread = np.array([winsorised_mean(column) for column in np.abs(plain - centre).T])
+        centre[:2], spread[:2] = 0.0, 1.0  # levels are z values already
         self.local_ = np.stack([centre, np.maximum(spread, 0.1)])
         return self
 

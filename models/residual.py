@@ -57,6 +57,9 @@ class RidgeAutoregression:
     def fit(self, x: Array, trusted: Array) -> Self:
         """Learn from x (n,) with weights `trusted` (n,) of 0 for rows nobody measured."""
         n = len(x)
+        low, high = (float(q) for q in np.quantile(x[trusted > 0], [0.002, 0.998]))
+        margin = max(high - low, 1e-3)
+        self.bounds_ = (low - margin, high + margin)
         self.near_, self.far_ = self._lags(n)
         rows = np.arange(n)
         F, level = self._design(x, rows)
@@ -73,8 +76,6 @@ class RidgeAutoregression:
             error = np.abs(y - Z @ self.weights_)
             limit = 3.0 * winsorised_mean(error[trusted > 0]) + 1e-9
             weight = np.where(weight > 0, limit / np.maximum(error, limit), 0.0)
-        low, high = float(x.min()), float(x.max())
-        self.bounds_ = (low - (high - low) / 2, high + (high - low) / 2)
         return self
 
     def predict(self, x: Array, start: int) -> Array:
@@ -102,6 +103,7 @@ class RidgeAutoregression:
 
     def _design(self, x: Array, rows: Integers) -> tuple[Array, Array]:
         """Inputs relative to the level (rows, p), and the level (rows,)."""
+        x = np.clip(x, *self.bounds_)  # else a freak value would sit in every mean for an hour
         total = np.concatenate(([0.0], np.cumsum(x)))
         stop = np.maximum(rows - self.horizon + 1, 0)
         begin = np.maximum(stop - LEVEL_ROWS, 0)
@@ -198,7 +200,9 @@ class Band:
         sides = []
         for side in (below, above):
             usual = 2.0 * float(np.quantile(side, 0.975)) + 0.25
-            sides.append(min(float(np.quantile(side, level)), usual) + 1e-9)
+            # few residuals rarely show how far the tail goes
+            wider = 1.0 + 8.0 / max(len(residual), 8)
+            sides.append(wider * min(float(np.quantile(side, level)), usual) + 1e-9)
         self.low_, self.high_ = sides
         return self
 

@@ -172,7 +172,7 @@ class Trainer:
         return sum((report for _, report in results), TrainingReport())
 
     async def _read(self, tenant: str, ids: list[int]) -> dict[int, Columns]:
-        """The newest `training_max_rows` samples; all that is kept is read only where a day is few."""
+        """The newest `training_max_rows` samples; beyond a day's only where those are too few."""
         now_ms = round(self._clock.now() * 1000)
         limit = self._settings.training_max_rows
         found = await self._reader.read(tenant, ids, now_ms - _DAY_MS, now_ms)
@@ -214,13 +214,13 @@ class Trainer:
 
     async def _in_pool(self, samples: Columns) -> Trained:
         options = FitOptions(horizon=self._settings.trend_forecast_horizon)
-        pool = self._pool
-        if pool is None:
-            pool = self._pool = ProcessPoolExecutor(
+        if self._pool is None:
+            self._pool = ProcessPoolExecutor(
                 max_workers=self._settings.parallel_workers,
                 timeout=_IDLE_SECONDS,
                 env=_ONE_THREAD,
             )
+        pool: Any = self._pool
         try:
             # starting processes takes a moment, which is not the event loop's
             future = await asyncio.to_thread(
