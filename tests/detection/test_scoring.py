@@ -1,0 +1,209 @@
+import os
+import threading
+
+import numpy as np
+import pytest
+
+from models.synthetic import daily, times
+from service.detection.fitting import FitOptions, train_series
+from service.detection.records import ModelState
+from service.detection.registry import ModelRegistry
+from service.detection.scoring import Scorer
+from service.domain.errors import InvalidInput
+from service.domain.series import (
+    DERIVED,
+    EXPECTED_LOWER,
+    EXPECTED_UPPER,
+    FORECAST,
+    SCORE,
+    Series,
+)
+from service.storage.columns import Columns
+
+ROWS = 600
+CPU = Series.of("cpu", {"host": "a"})
+KEY = b"k" * 32
+T, V = times(ROWS + 100), daily(ROWS + 100, seed=5)
+
+
+@pytest.fixture(scope="module")
+def trained():
+    return train_series(T[:ROWS], V[:ROWS], FitOptions(horizon=12))
+
+
+def manifest(trained, version=1):
+    return {
+        "version": version,
+        "trained_at": 1.7e9,
+        "trained_to_ms": trained.to_ms,
+        "judged_until_ms": trained.to_ms,
+    }
+
+
+@pytest.fixture
+def registry(tmp_path, trained):
+    found = ModelRegistry(tmp_path, KEY)
+    found.save("acme", CPU.hex, trained.arrays, manifest(trained))
+    return found
+
+
+def context(end, start=0):
+    return Columns(T[start:end], V[start:end])
+
+
+def by_name(samples):
+    return {series.name: columns for series, columns in samples}
+
+
+def test_training_tells_all_about_itself(trained):
+    assert trained.rows == ROWS
+    assert (trained.from_ms, trained.to_ms) == (T[0], T[ROWS - 1])
+    assert trained.forecast.t_ms[0] == T[ROWS]
+    assert len(trained.forecast.t_ms) == 12
+    assert trained.holdout.t_ms[-1] == T[ROWS - 1]
+    assert trained.quality["forecast_error"] > 0
+    assert trained.seconds > 0
+
+
+def test_new_points_become_series_with_the_same_labels(registry):
+    samples = Scorer(registry).score("acme", CPU, context(ROWS + 3), int(T[ROWS]))
+    assert [series.name for series, _ in samples] == [
+        f"cpu{suffix}"
+        for suffix in (":anomaly_score", ":expected", ":expected_lower", ":expected_upper")
+    ]
+    for series, columns in samples:
+        assert series.tags == {"host": "a"}
+        assert series.is_derived
+        assert np.array_equal(columns.t, T[ROWS + 1 : ROWS + 3])
+    found = by_name(samples)
+    assert (found["cpu" + SCORE].v < 1).all()
+    assert (found["cpu" + EXPECTED_LOWER].v < found["cpu" + EXPECTED_UPPER].v).all()
+
+
+def test_history_that_training_judged_is_not_judged_again(registry):
+    scorer = Scorer(registry)
+    assert scorer.score("acme", CPU, context(ROWS), 0) == []
+    assert len(scorer.score("acme", CPU, context(ROWS + 2), 0)[0][1].t) == 2
+
+
+def test_forecasts_are_renewed_after_some_points_and_not_at_each(registry):
+    scorer = Scorer(registry, forecast_every=6)
+    renewed = []
+    for end in range(ROWS + 1, ROWS + 20):
+        found = by_name(scorer.score("acme", CPU, context(end), int(T[end - 2])))
+        if "cpu" + FORECAST in found:
+            renewed.append(end - ROWS)
+            assert found["cpu" + FORECAST].t[0] == T[end]
+            assert len(found) == len(DERIVED)
+    assert renewed == [6, 12, 18]
+
+
+def test_no_model_no_words(registry):
+    scorer = Scorer(registry)
+    other = Series.of("other")
+    assert scorer.score("acme", other, context(ROWS + 3), 0) == []
+    assert scorer.score("umbrella", CPU, context(ROWS + 3), 0) == []
+    assert scorer.score("acme", CPU.derived(SCORE), context(ROWS + 3), 0) == []
+    assert scorer.score("acme", CPU, Columns.empty(), 0) == []
+    assert scorer.explain("acme", other, context(ROWS)) is None
+    assert scorer.state("acme", other).state is ModelState.COLD
+    assert scorer.failures == 0
+
+
+def test_an_error_is_counted_and_remembered_not_raised(registry):
+    scorer = Scorer(registry)
+    bad = Columns(T[: ROWS + 3], V[: ROWS + 2])
+    assert scorer.score("acme", CPU, bad, 0) == []
+    assert scorer.failures == 1
+    state = scorer.state("acme", CPU)
+    assert state.state is ModelState.FAILED
+    assert state.error
+    assert scorer.score("acme", CPU, context(ROWS + 3), 0)
+    assert scorer.state("acme", CPU).state is ModelState.READY
+
+
+def test_the_newest_point_is_explained(registry):
+    strange = V[: ROWS + 3].copy()
+    strange[-1] += 50
+    explanation = Scorer(registry).explain("acme", CPU, Columns(T[: ROWS + 3], strange))
+    assert explanation.score > 0.999
+    assert explanation.t_ms == T[ROWS + 2]
+
+
+def test_a_replaced_model_is_noticed_and_kept_otherwise(registry, trained):
+    one = registry.load("acme", CPU.hex)
+    assert registry.load("acme", CPU.hex) is one
+    registry.save("acme", CPU.hex, trained.arrays, manifest(trained, version=2))
+    os.utime(registry.path("acme", CPU.hex), ns=(1, 1))  # whatever the clock's resolution
+    two = registry.load("acme", CPU.hex)
+    assert two.version == 2
+    Scorer(registry).refresh("acme", CPU.hex)
+    assert registry.load("acme", CPU.hex) is not two
+
+
+def test_memory_is_bounded(tmp_path, trained):
+    registry = ModelRegistry(tmp_path, KEY, cached=2)
+    names = [f"{i:016x}" for i in range(4)]
+    for name in names:
+        registry.save("acme", name, trained.arrays, manifest(trained))
+    first = registry.load("acme", names[0])
+    for name in names:
+        registry.load("acme", name)
+    assert len(registry._loaded) == 2
+    assert registry.load("acme", names[0]) is not first
+
+
+@pytest.mark.parametrize("harm", ["flip", "truncate", "foreign key", "other series", "garbage"])
+def test_models_that_cannot_be_trusted_are_refused(tmp_path, registry, trained, harm):
+    path = registry.path("acme", CPU.hex)
+    raw = path.read_bytes()
+    if harm == "flip":
+        path.write_bytes(raw[:99] + bytes([raw[99] ^ 1]) + raw[100:])
+    elif harm == "truncate":
+        path.write_bytes(raw[:-100])
+    elif harm == "garbage":
+        path.write_bytes(b"not a model")
+    elif harm == "foreign key":
+        ModelRegistry(tmp_path, b"x" * 32).save("acme", CPU.hex, trained.arrays, manifest(trained))
+    else:
+        registry.save("acme", "ab" * 8, trained.arrays, manifest(trained))
+        path.write_bytes(registry.path("acme", "ab" * 8).read_bytes())
+    scorer = Scorer(registry)
+    assert scorer.score("acme", CPU, context(ROWS + 3), 0) == []
+    assert scorer.failures == 0
+    assert registry.load("acme", CPU.hex) is None
+
+
+@pytest.mark.parametrize(
+    ("tenant", "series"),
+    [
+        ("..", "00" * 8),
+        ("a/b", "00" * 8),
+        ("", "00" * 8),
+        ("acme", "../../etc/passwd"),
+        ("acme", "00" * 7),
+        ("acme", "0" * 15 + "\n"),
+        ("acme\n", "00" * 8),
+    ],
+)
+def test_no_name_leads_out_of_the_folder(registry, tenant, series):
+    with pytest.raises(InvalidInput):
+        registry.path(tenant, series)
+
+
+def test_threads_share_a_scorer(registry):
+    scorer = Scorer(registry)
+    found = []
+
+    def work():
+        for end in range(ROWS + 1, ROWS + 15):
+            found.append(scorer.score("acme", CPU, context(end), int(T[end - 2]))[0][1].v[0])
+
+    threads = [threading.Thread(target=work) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 3 * 14
+    assert len(set(found)) == 14
+    assert scorer.failures == 0

@@ -1,0 +1,192 @@
+"""Real SQL, real processes, real files; small stand-ins for where samples come from and go."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from models.synthetic import daily, times
+from service.detection.records import ModelRecords, ModelState
+from service.detection.registry import ModelRegistry
+from service.detection.training import Trainer, TrainingReport
+from service.domain.clock import ManualClock
+from service.domain.series import FORECAST, SCORE, Series
+from service.settings import Settings
+from service.storage.columns import Columns
+
+ROWS = 400
+NOW = 1_700_200_000.0
+CPU = Series.of("cpu", {"host": "a"})
+LATENCY = Series.of("latency")
+YOUNG = Series.of("young")
+BROKEN = Series.of("broken")
+
+
+def samples(rows: int, seed: int = 0, until: float = NOW) -> Columns:
+    return Columns(times(rows, 300_000, round(until * 1000) - rows * 300_000), daily(rows, seed))
+
+
+class Store:
+    """Series, samples, and what was written and woken."""
+
+    def __init__(self) -> None:
+        self.series: dict[str, dict[Series, Columns]] = {}
+        self.written: list[tuple[str, Series, Columns]] = []
+        self.woken: list[tuple[str, str]] = []
+        self.refuse = False
+
+    async def all(self, tenant: str) -> dict[int, Series]:
+        return {series.id: series for series in self.series.get(tenant, {})}
+
+    async def read(self, tenant, ids, start_ms, end_ms):
+        return {
+            series.id: columns.between(start_ms, end_ms)
+            for series, columns in self.series[tenant].items()
+            if series.id in ids
+        }
+
+    async def write(self, tenant, samples) -> None:
+        if self.refuse:
+            raise OSError("the store is down")
+        self.written += [(tenant, series, columns) for series, columns in samples]
+
+    async def publish(self, topic: str, payload: str = "") -> None:
+        self.woken.append((topic, payload))
+
+    def told(self, series: Series, suffix: str) -> Columns | None:
+        found = [c for _, s, c in self.written if s == series.derived(suffix)]
+        return found[-1] if found else None
+
+
+@pytest.fixture
+def store() -> Store:
+    found = Store()
+    found.series["acme"] = {
+        CPU: samples(ROWS, 1),
+        LATENCY: samples(ROWS, 2),
+        YOUNG: samples(100, 3),
+        CPU.derived(SCORE): samples(ROWS, 4),
+    }
+    return found
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock(NOW)
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> ModelRegistry:
+    return ModelRegistry(tmp_path / "models", b"k" * 32)
+
+
+@pytest.fixture
+async def trainer(sqlite, clock, registry, store, tmp_path) -> AsyncIterator[Trainer]:
+    settings = Settings(data_dir=tmp_path, parallel_workers=1, ml_model_retrain_frequency=3600)
+    found = Trainer(
+        settings, sqlite, clock, registry, series=store, reader=store, writer=store, wake=store
+    )
+    yield found
+    found.close()
+
+
+@pytest.mark.slow
+async def test_trains_what_is_due_and_says_so_everywhere(trainer, store, sqlite, clock, registry):
+    seen: list[tuple[int, int]] = []
+    report = await trainer.run(["acme"], progress=lambda done, total: seen.append((done, total)))
+    assert (report.trained, report.failed, report.cold, report.skipped) == (2, 0, 1, 0)
+    assert report.seconds > 0
+    assert seen[-1] == (3, 3)
+
+    records = await ModelRecords(sqlite).all("acme")
+    assert set(records) == {CPU.hex, LATENCY.hex, YOUNG.hex}  # nothing about derived series
+    cpu, young = records[CPU.hex], records[YOUNG.hex]
+    assert cpu.state is ModelState.READY
+    assert (cpu.version, cpu.rows, cpu.trained_at) == (1, ROWS, NOW)
+    assert cpu.trained_to == store.series["acme"][CPU].t[-1] / 1000
+    assert cpu.quality["forecaster"] in cpu.quality["forecast_errors"]
+    assert cpu.quality["members"] == ["forest", "density", "neighbours", "residual", "level"]
+    assert cpu.error is None
+    assert (young.state, young.rows, young.version) == (ModelState.COLD, 100, 0)
+
+    model = registry.load("acme", CPU.hex)
+    assert model is not None
+    assert model.version == 1
+    assert model.manifest["tenant"] == "acme"
+    assert registry.load("acme", YOUNG.hex) is None
+
+    scores, forecast = store.told(CPU, SCORE), store.told(CPU, FORECAST)
+    assert scores.t[-1] == store.series["acme"][CPU].t[-1]
+    assert len(scores.t) > 0.5 * ROWS
+    assert len(forecast.t) == 24
+    assert forecast.t[0] == scores.t[-1] + 300_000
+    assert ("models", f"acme/{CPU.hex}") in store.woken
+    assert store.told(YOUNG, SCORE) is None
+
+    again = await trainer.run(["acme"])
+    assert (again.trained, again.cold, again.skipped) == (0, 1, 2)
+
+    # an hour later, without anything new, there is nothing to learn
+    clock.set(NOW + 4000)
+    again = await trainer.run(["acme"])
+    assert (again.trained, again.skipped) == (0, 2)
+
+    store.written.clear()
+    store.series["acme"][CPU] = samples(ROWS + 12, 1, until=NOW + 3600)
+    again = await trainer.run(["acme"])
+    assert (again.trained, again.skipped) == (1, 1)
+    cpu = (await ModelRecords(sqlite).all("acme"))[CPU.hex]
+    assert (cpu.version, cpu.rows) == (2, ROWS + 12)
+    # what was said about the past at the time stays; only the forecast is new
+    assert store.told(CPU, SCORE) is None
+    assert store.told(CPU, FORECAST).t[0] > NOW * 1000
+    assert registry.load("acme", CPU.hex).judged_until_ms == scores.t[-1]
+
+
+@pytest.mark.slow
+async def test_a_failing_series_stops_nobody(trainer, store, sqlite, clock, monkeypatch):
+    store.series["acme"][BROKEN] = samples(ROWS, 5)._replace(v=np.zeros(ROWS - 1))
+    report = await trainer.run(["acme", "empty"])
+    assert (report.trained, report.failed) == (2, 1)
+    broken = (await ModelRecords(sqlite).all("acme"))[BROKEN.hex]
+    assert broken.state is ModelState.FAILED
+    assert broken.error
+    assert broken.version == 0
+
+    store.series["acme"][BROKEN] = samples(ROWS, 5, until=NOW + 3600)
+    assert (await trainer.run(["acme"])).trained == 0  # not at once again
+    clock.set(NOW + 3600)
+    assert (await trainer.run(["acme"])).trained == 1
+    assert (await ModelRecords(sqlite).all("acme"))[BROKEN.hex].error is None
+
+
+@pytest.mark.slow
+async def test_a_store_that_is_down_fails_the_series_and_not_the_run(trainer, store, sqlite, clock):
+    store.refuse = True
+    assert await trainer.run(["acme"]) == TrainingReport(failed=2, cold=1)
+    record = (await ModelRecords(sqlite).all("acme"))[CPU.hex]
+    assert record.error == "the store is down"
+    store.refuse = False
+    clock.set(NOW + 3600)
+    store.series["acme"][CPU] = samples(ROWS + 12, 1, until=NOW + 3600)
+    assert (await trainer.run(["acme"])).trained == 2
+    assert store.told(CPU, SCORE) is not None
+
+
+async def test_only_the_newest_rows_are_used(trainer, store, monkeypatch):
+    rows = 7000
+    store.series["acme"] = {CPU: samples(rows)}
+    found = await trainer._read("acme", [CPU.id])
+    assert len(found[CPU.id].t) == Settings().training_max_rows
+    assert found[CPU.id].t[-1] == store.series["acme"][CPU].t[-1]
+
+
+async def test_closing_twice_is_harmless(trainer):
+    trainer.close()
+    trainer.close()
+
+
+def test_reports_add_up():
+    one = TrainingReport(trained=1, failed=2, seconds=0.5)
+    assert one + TrainingReport(cold=3, skipped=4, seconds=1.0) == TrainingReport(1, 2, 3, 4, 1.5)

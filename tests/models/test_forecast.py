@@ -1,0 +1,170 @@
+"""Every forecaster goes through the same checks; then the choice between them."""
+
+import time
+
+import numpy as np
+import pytest
+
+from models.forecast.choice import KINDS, SeriesForecaster
+from models.synthetic import bursts, daily, noise, times, with_shift, with_spike
+
+PERIOD = 24
+RNG = np.random.default_rng(8)
+SHAPES = {
+    "daily": daily(500, period=PERIOD),
+    "short": daily(40, period=PERIOD),
+    "constant": np.full(300, 7.0),
+    "zeros": np.zeros(300),
+    "ramp": np.arange(300.0),
+    "negative": -daily(300, period=PERIOD),
+    "sparse": bursts(300),
+    "wide": RNG.normal(size=300) * 1e6,
+    "walk": np.cumsum(RNG.normal(size=400)),
+    "explosive": 1.05 ** np.arange(250.0),
+    "freak": with_spike(daily(300, period=PERIOD), 200, 1e9),
+}
+
+
+@pytest.fixture(params=list(KINDS))
+def kind(request):
+    return KINDS[request.param]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_forecasts_are_finite_whatever_the_series(kind, shape):
+    y = SHAPES[shape]
+    model = kind.make(PERIOD, 400)
+    assert model.fit(y, 5) is model
+    index = np.array([5 + len(y), 5 + len(y) - 3])
+    path = model.predict(np.stack([y[-30:], y[-33:-3]]), index, 48)
+    assert path.shape == (2, 48)
+    assert np.isfinite(path).all()
+
+
+def test_windows_do_not_look_at_each_other(kind):
+    y = SHAPES["daily"]
+    model = kind.make(PERIOD, 400).fit(y, 0)
+    windows, index = np.stack([y[:400], y[100:500]]), np.array([400, 500])
+    together = model.predict(windows, index, 24)
+    alone = model.predict(windows[1:], index[1:], 24)
+    assert np.allclose(together[1:], alone)
+
+
+def test_arrays_hold_everything(kind):
+    y = SHAPES["daily"]
+    model = kind.make(PERIOD, 400).fit(y, 0)
+    arrays = model.to_arrays()
+    assert all(array.dtype != object for array in arrays.values())
+    index = np.array([len(y)])
+    again = kind.load(arrays).predict(y[None], index, 24)
+    assert np.array_equal(again, model.predict(y[None], index, 24))
+
+
+@pytest.mark.parametrize("name", ["seasonal_naive", "seasonal_median", "ridge", "theta"])
+def test_seasonal_forecasters_see_the_season(name):
+    y = daily(700, seed=3, period=PERIOD, noise=0.5)
+    model = KINDS[name].make(PERIOD, 600).fit(y[:600], 0)
+    path = model.predict(y[None, :600], np.array([600]), 48)[0]
+    assert np.abs(path - y[600:648]).mean() < 0.3 * np.abs(y[600:648] - y[:600].mean()).mean()
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("horizon", [1, 24, 200])
+def test_the_interval_contains_the_forecast(shape, horizon):
+    y = SHAPES[shape]
+    t = times(len(y), 3_600_000)
+    model = SeriesForecaster(horizon).fit(t, y)
+    for forecast in (
+        model.predict(t, y),
+        model.predict(t[:0], y[:0]),
+        model.predict(t[-1:], y[-1:]),
+    ):
+        assert np.isfinite([forecast.value, forecast.lower, forecast.upper]).all()
+        assert (forecast.lower <= forecast.value).all()
+        assert (forecast.value <= forecast.upper).all()
+        assert np.array_equal(forecast.t_ms, t[-1] + 3_600_000 * np.arange(1, horizon + 1))
+        assert forecast.model in KINDS
+
+
+def test_gaps_and_missing_values():
+    t, y = times(600, 3_600_000), daily(600, period=PERIOD)
+    keep = RNG.random(600) > 0.2
+    y[RNG.random(600) < 0.1] = np.nan
+    keep[300:340] = False
+    keep[-1], y[-1] = True, 55.0
+    forecast = SeriesForecaster(24).fit(t[keep], y[keep]).predict(t[keep], y[keep])
+    assert np.isfinite([forecast.value, forecast.lower, forecast.upper]).all()
+    assert forecast.t_ms[0] == t[-1] + 3_600_000
+
+
+def test_too_short_is_an_error_with_a_reason():
+    with pytest.raises(ValueError, match="a forecaster needs 32"):
+        SeriesForecaster().fit(times(20), daily(20))
+
+
+def test_intervals_hold_about_what_they_say():
+    held = []
+    for seed in range(6):
+        t, y = times(1400, 3_600_000), daily(1400, seed, PERIOD)
+        model = SeriesForecaster(24, level=0.9).fit(t[:1000], y[:1000])
+        for end in range(1000, 1376, 24):
+            forecast = model.predict(t[:end], y[:end])
+            new = y[end : end + 24]
+            held.append(((new >= forecast.lower) & (new <= forecast.upper)).mean())
+        assert 0.85 < model.coverage_ < 0.97
+    assert np.mean(held) == pytest.approx(0.9, abs=0.05)
+
+
+def test_the_choice_is_no_worse_than_the_plain_ones():
+    t, y = times(900, 3_600_000), daily(900, 4, PERIOD)
+    model = SeriesForecaster(24).fit(t, y)
+    assert model.errors_[model.chosen_] == min(model.errors_.values())
+    assert model.errors_["ridge"] < model.errors_["seasonal_naive"] < model.errors_["naive"]
+
+
+def test_noise_is_met_by_its_mean_and_a_season_by_its_shape():
+    t = times(800, 3_600_000)
+    steady = SeriesForecaster(24).fit(t, noise(800)).predict(t, noise(800))
+    assert np.ptp(steady.value) < 8
+    assert np.abs(steady.value - 100).max() < 6
+    seasonal = SeriesForecaster(24).fit(t, daily(800, 0, PERIOD)).predict(t, daily(800, 0, PERIOD))
+    assert np.ptp(seasonal.value) > 15
+
+
+def test_what_leaves_all_reason_falls_back_and_says_so():
+    t, y = times(500, 3_600_000), daily(500, 2, PERIOD)
+    model = SeriesForecaster(24).fit(t, y)
+    assert not model.predict(t, y).fell_back
+    forecast = model.predict(t, with_shift(y, 480, 1e5))
+    assert forecast.fell_back
+    assert forecast.model == "seasonal_naive"
+    assert np.abs(forecast.value).max() < 200
+
+
+def test_the_same_context_gives_the_same_forecast_after_storing():
+    t, y = times(700, 3_600_000), daily(700, 2, PERIOD)
+    model = SeriesForecaster(24).fit(t[:600], y[:600])
+    again = SeriesForecaster.from_arrays({k: np.array(v) for k, v in model.to_arrays().items()})
+    one, two = model.predict(t, y), again.predict(t[-50:], y[-50:])
+    assert np.array_equal(one.t_ms, two.t_ms)
+    # the fifty rows in between are filled from the day before; the level comes from the newest
+    assert np.abs(one.value - two.value).mean() < 3
+    same = again.predict(t, y)
+    assert np.array_equal(one.value, same.value)
+    assert np.array_equal(one.upper, same.upper)
+
+
+def test_counts_are_not_forecast_below_zero():
+    t, y = times(600, 3_600_000), bursts(600, rate=0.3)
+    forecast = SeriesForecaster(24).fit(t, y).predict(t, y)
+    assert (forecast.lower >= 0).all()
+
+
+def test_forecasting_is_fast():
+    t, y = times(4000), daily(4000)
+    begun = time.process_time()
+    model = SeriesForecaster(24).fit(t, y)
+    assert time.process_time() - begun < 0.5
+    begun = time.process_time()
+    model.predict(t[-2500:], y[-2500:])
+    assert time.process_time() - begun < 0.02
