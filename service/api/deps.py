@@ -23,9 +23,7 @@ SESSION_COOKIE = "offbeat_session"
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 # These two only describe the scheme in the OpenAPI document; `identify` reads the headers.
-_BEARER = HTTPBearer(
-    auto_error=False, scheme_name="bearer", description="An API key: `Authorization: Bearer ob_…`"
-)
+_BEARER = HTTPBearer(auto_error=False, scheme_name="bearer", description="An API key")
 _API_KEY = APIKeyHeader(
     name="X-API-Key", auto_error=False, scheme_name="apiKey", description="An API key"
 )

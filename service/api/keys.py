@@ -1,6 +1,6 @@
 """A tenant's API keys; under `/tenants/-/keys`, the admins'."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
@@ -25,28 +25,49 @@ class NewKey(BaseModel):
     name: str = Field(min_length=1, max_length=200, examples=["ingest of the web players"])
 
 
+class MadeKey(BaseModel):
+    """A key as it is shown once."""
+
+    id: str
+    key: str
+
+
+class KeyView(BaseModel):
+    """A key as it is listed."""
+
+    id: str
+    name: str
+    role: Role
+    created_at: str | None
+    revoked_at: str | None
+
+
+class KeyList(BaseModel):
+    """A tenant's keys."""
+
+    items: list[KeyView]
+
+
 @router.post("", status_code=201, summary="Make a key")
 async def create(
     request: Request, response: Response, principal: Operator, tenant_id: str, body: NewKey
-) -> dict[str, str]:
+) -> MadeKey:
     """The key is shown this once and cannot be shown again."""
     owner = _owner(principal, tenant_id)
     key_id, key = await wiring(request).keys.create(owner, body.role, body.name, principal.actor)
     response.headers["Location"] = f"/tenants/{owner}/keys/{key_id}"
-    return {"id": key_id, "key": key}
+    return MadeKey(id=key_id, key=key)
 
 
 @router.get("", summary="List keys")
-async def listing(request: Request, principal: Operator, tenant_id: str) -> dict[str, Any]:
+async def listing(request: Request, principal: Operator, tenant_id: str) -> KeyList:
     """Oldest first, revoked ones included."""
     found = await wiring(request).keys.list(_owner(principal, tenant_id))
-    return {"items": [_shown(key) for key in found]}
+    return KeyList(items=[_shown(key) for key in found])
 
 
 @router.get("/{key_id}", summary="Show a key")
-async def show(
-    request: Request, principal: Operator, tenant_id: str, key_id: str
-) -> dict[str, Any]:
+async def show(request: Request, principal: Operator, tenant_id: str, key_id: str) -> KeyView:
     """Everything but the key itself."""
     for key in await wiring(request).keys.list(_owner(principal, tenant_id)):
         if key.id == key_id:
@@ -66,11 +87,11 @@ def _owner(principal: Principal, tenant_id: str) -> str:
     return tenant_in_path(principal, tenant_id)
 
 
-def _shown(key: ApiKey) -> dict[str, Any]:
-    return {
-        "id": key.id,
-        "name": key.name,
-        "role": key.role,
-        "created_at": iso(key.created_at),
-        "revoked_at": iso(key.revoked_at),
-    }
+def _shown(key: ApiKey) -> KeyView:
+    return KeyView(
+        id=key.id,
+        name=key.name,
+        role=key.role,
+        created_at=iso(key.created_at),
+        revoked_at=iso(key.revoked_at),
+    )

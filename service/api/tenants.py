@@ -1,6 +1,6 @@
 """Tenants and their quotas: for the platform's operators."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
@@ -49,10 +49,33 @@ class Quota(BaseModel):
     series: int | None = Field(None, ge=1, description="Series the tenant may have.")
 
 
+class Limits(BaseModel):
+    """The limits in force, shipped defaults included."""
+
+    sample_age_seconds: float
+    series: int
+
+
+class TenantView(BaseModel):
+    """A tenant as it is shown."""
+
+    id: str
+    name: str
+    created_at: str | None
+    quota: Limits
+
+
+class TenantPage(BaseModel):
+    """Some tenants; `next` is the cursor of the page that follows, or null."""
+
+    items: list[TenantView]
+    next: str | None
+
+
 @router.post("", status_code=201, summary="Make a tenant")
 async def create(
     request: Request, response: Response, principal: Administrator, body: NewTenant
-) -> dict[str, Any]:
+) -> TenantView:
     """409 if there is one of that id."""
     parts = wiring(request)
     tenant = await parts.tenants.create(body.id, body.name, principal.actor)
@@ -66,15 +89,16 @@ async def listing(
     principal: Administrator,
     cursor: str | None = None,
     limit: Annotated[int, Query(ge=1, le=500)] = 100,
-) -> dict[str, Any]:
-    """By id, a page at a time; `next` is the cursor of the page that follows, or null."""
+) -> TenantPage:
+    """By id, a page at a time."""
     parts = wiring(request)
     found, following = await parts.tenants.list(cursor, limit)
-    return {"items": [_shown(tenant, parts.settings) for tenant in found], "next": following}
+    items = [_shown(tenant, parts.settings) for tenant in found]
+    return TenantPage(items=items, next=following)
 
 
 @router.get("/{tenant_id}", summary="Show a tenant and its quota")
-async def show(request: Request, principal: Operator, tenant_id: str) -> dict[str, Any]:
+async def show(request: Request, principal: Operator, tenant_id: str) -> TenantView:
     """Operators see their own."""
     parts = wiring(request)
     tenant = await parts.tenants.get(tenant_in_path(principal, tenant_id))
@@ -84,7 +108,7 @@ async def show(request: Request, principal: Operator, tenant_id: str) -> dict[st
 @router.patch("/{tenant_id}", summary="Rename a tenant")
 async def rename(
     request: Request, principal: Administrator, tenant_id: str, body: TenantChange
-) -> dict[str, Any]:
+) -> TenantView:
     """The id never changes."""
     parts, tenant = wiring(request), tenant_in_path(principal, tenant_id)
     return _shown(await parts.tenants.rename(tenant, body.name, principal.actor), parts.settings)
@@ -93,7 +117,7 @@ async def rename(
 @router.put("/{tenant_id}/quota", summary="Set a tenant's limits")
 async def set_quota(
     request: Request, principal: Administrator, tenant_id: str, body: Quota
-) -> dict[str, Any]:
+) -> TenantView:
     """Sets those that are sent and leaves the others."""
     parts, tenant = wiring(request), tenant_in_path(principal, tenant_id)
     quota = body.model_dump(exclude_unset=True)
@@ -108,14 +132,14 @@ async def remove(request: Request, principal: Administrator, tenant_id: str) -> 
     parts.keys.forget_tenant(tenant)
 
 
-def _shown(tenant: Tenant, settings: Settings) -> dict[str, Any]:
+def _shown(tenant: Tenant, settings: Settings) -> TenantView:
     age, series = tenant.sample_age_seconds, tenant.series
-    return {
-        "id": tenant.id,
-        "name": tenant.name,
-        "created_at": iso(tenant.created_at),
-        "quota": {
-            "sample_age_seconds": settings.sample_max_age_seconds if age is None else age,
-            "series": settings.series_max if series is None else series,
-        },
-    }
+    return TenantView(
+        id=tenant.id,
+        name=tenant.name,
+        created_at=iso(tenant.created_at),
+        quota=Limits(
+            sample_age_seconds=settings.sample_max_age_seconds if age is None else age,
+            series=settings.series_max if series is None else series,
+        ),
+    )
