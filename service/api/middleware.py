@@ -60,6 +60,9 @@ class Edge:
         structlog.contextvars.clear_contextvars()
         structlog.contextvars.bind_contextvars(request_id=request_id)
         answer = _Answer(send, request_id, bodiless=method == "HEAD")
+        if method == "HEAD":
+            # A copy: the server itself goes by its own scope when it frames the answer.
+            scope = {**scope, "method": "GET"}
         try:
             await self._serve(scope, headers, receive, answer)
         except Exception as error:
@@ -82,8 +85,6 @@ class Edge:
                 response = Response(status_code=204, headers={"Allow": ", ".join(sorted(allowed))})
                 await response(scope, receive, answer)
                 return
-        if scope["method"] == "HEAD":
-            scope["method"] = "GET"  # `answer` leaves the body out
         await self._app(scope, self._counted(receive), answer)
 
     def _counted(self, receive: Receive) -> Receive:

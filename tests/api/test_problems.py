@@ -1,9 +1,12 @@
 """Whatever goes wrong, the answer has one shape, is valid, and leaks nothing."""
 
+import asyncio
 import json
+from collections.abc import AsyncIterator
 
 import httpx
 import pytest
+import uvicorn
 from fastapi import FastAPI, Request
 from pydantic import BaseModel, Field
 from redis.exceptions import ConnectionError as RedisDown
@@ -243,3 +246,36 @@ async def test_every_answer_has_safe_headers(call: httpx.AsyncClient) -> None:
         assert headers["x-content-type-options"] == "nosniff"
         assert headers["referrer-policy"] == "no-referrer"
         assert headers["cache-control"] == "no-store"
+
+
+@pytest.fixture
+async def server(broken: FastAPI) -> AsyncIterator[str]:
+    """The same application behind the real server, on loopback."""
+    config = uvicorn.Config(broken, port=0, lifespan="off", ws="none", log_config=None)
+    running = uvicorn.Server(config)
+    task = asyncio.create_task(running.serve())
+    async with asyncio.timeout(10):
+        while not running.started:  # noqa: ASYNC110 (the server has no event to wait for)
+            await asyncio.sleep(0.01)
+    yield f"http://127.0.0.1:{running.servers[0].sockets[0].getsockname()[1]}"
+    running.should_exit = True
+    await task
+
+
+async def test_over_the_wire(server: str) -> None:
+    async with httpx.AsyncClient(base_url=server) as real:
+        head = await real.head("/text")
+        assert (head.status_code, head.content) == (200, b"")
+        assert head.headers["content-length"] == "17"
+        assert (await real.head("/text")).status_code == 200, "the connection is still good"
+        assert (await real.options("/text")).status_code == 204
+        checked(await real.get("/raise/bug"), 500)
+        checked(await real.get("/raise/surrogate"), 400)
+        checked(await real.post("/raw", content=b"x" * (LIMIT + 1)), 413)
+
+        async def dripping() -> AsyncIterator[bytes]:
+            for _ in range(LIMIT // 100 + 2):
+                yield b"x" * 100
+
+        checked(await real.post("/raw", content=dripping()), 413)
+        assert (await real.get("/text")).json() == {"hello": "world"}

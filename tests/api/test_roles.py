@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx
 import pytest
@@ -91,6 +92,16 @@ async def test_each_role_may_what_the_table_says(
             assert status == 403, (method, path)
         if method == "DELETE" and path == "/tenants/{tenant_id}" and status == 204:
             await house.tenants.create("acme", "Acme", "test")
+
+
+def test_the_documented_roles_are_the_real_ones() -> None:
+    columns = ("record", "read", "respond", "configure", "administer")
+    page = (Path(__file__).parents[2] / "docs" / "api.md").read_text()
+    for role in Role:
+        cells = re.search(rf"^\| {role} \|(.*)\|$", page, re.M)
+        assert cells is not None, role
+        said = [cell.strip() == "yes" for cell in cells[1].split("|")]
+        assert said == [Permission(name) in ALLOWED[role] for name in columns], role
 
 
 async def test_a_refusal_names_what_is_needed_and_what_is_held(
