@@ -23,6 +23,7 @@ app = typer.Typer(
     "person only when it must.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 tenants = typer.Typer(help="Create, list and delete tenants.", no_args_is_help=True)

@@ -5,6 +5,7 @@ depends on it. Escalations and the outbox are claimed row by row, so every sched
 """
 
 import asyncio
+import os
 import socket
 import uuid
 from collections.abc import Awaitable, Callable
@@ -29,7 +30,7 @@ class Scheduler:
 
     def __init__(self, wiring: Wiring) -> None:
         self._w = wiring
-        name = f"{socket.gethostname()}-{uuid.uuid4().hex[:8]}"
+        name = f"{socket.gethostname()}-{os.getpid()}.{uuid.uuid4().hex[:8]}"
         self._leases = Leases(wiring.redis, name, wiring.settings.worker_lease_seconds)
         self._timers_changed = asyncio.Event()
 

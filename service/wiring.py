@@ -15,12 +15,13 @@ from service.detection.scoring import Scorer
 from service.detection.training import Trainer
 from service.domain.clock import Clock
 from service.domain.errors import ConfigurationError
+from service.domain.rules import Rule
 from service.ingest.intake import Intake, SeriesWriter
 from service.insights.findings import Findings
 from service.insights.overview import Overview
-from service.notify.channels.store import ChannelStore
 from service.notify.dispatcher import Dispatcher
 from service.notify.outbox import Outbox
+from service.notify.store import ChannelStore
 from service.query.source import Source
 from service.rules.loader import RulesFile
 from service.rules.store import RuleStore
@@ -128,7 +129,11 @@ async def wired(settings: Settings) -> AsyncIterator[Wiring]:
         channels = ChannelStore(database, clock, secrets, settings)
         stack.push_async_callback(channels.close)
         outbox = Outbox(database, clock)
-        insights = Findings(source, database, clock, settings, rules.all_for)
+
+        async def rules_of(tenant: str) -> list[Rule]:
+            return await rules.all_for(tenant, rules_file.book)
+
+        insights = Findings(source, database, clock, settings, rules_of)
         yield Wiring(
             settings=settings,
             clock=clock,
@@ -166,7 +171,9 @@ async def wired(settings: Settings) -> AsyncIterator[Wiring]:
             escalator=Escalator(database, clock, settings),
             channels=channels,
             outbox=outbox,
-            dispatcher=Dispatcher(outbox, channels, clock, wake),
+            dispatcher=Dispatcher(
+                outbox, channels, clock, wake, public_url=settings.public_url
+            ),
             insights=insights,
             dashboard=Overview(source, database, clock, settings, insights),
         )

@@ -7,6 +7,7 @@ whose lease is lost is dropped at once.
 
 import asyncio
 import contextlib
+import os
 import socket
 import time
 import uuid
@@ -42,7 +43,7 @@ class Worker:
 
     def __init__(self, wiring: Wiring) -> None:
         self._w = wiring
-        name = f"{socket.gethostname()}-{uuid.uuid4().hex[:8]}"
+        name = f"{socket.gethostname()}-{os.getpid()}.{uuid.uuid4().hex[:8]}"
         self._leases = Leases(wiring.redis, name, wiring.settings.worker_lease_seconds)
         self.head = Head(wiring.settings.metrics_buffer_size)
         self._epochs: dict[int, int] = {}

@@ -1,0 +1,187 @@
+"""`offbeat serve` as a person starts it: from nothing, and against Redis and PostgreSQL."""
+
+import os
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+from tests.support.roles import PYTHON, wait_until
+
+from service.storage.embedded import EmbeddedStore
+from service.supervisor import free_port
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
+
+
+@contextmanager
+def serving(folder: Path, **environment: str) -> Iterator["Served"]:
+    served = Served(folder, environment)
+    try:
+        yield served
+    finally:
+        served.process.kill()
+        served.process.wait()
+
+
+class Served:
+    def __init__(self, folder: Path, environment: dict[str, str]) -> None:
+        self.port = free_port("127.0.0.1")
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.log = folder / "log.txt"
+        clean = {k: v for k, v in os.environ.items() if k not in ("REDIS_URL", "DATABASE_URL")}
+        with self.log.open("wb") as out:
+            self.process = subprocess.Popen(
+                [*PYTHON, "serve", "--data-dir", str(folder / "data"), "--port", str(self.port)],
+                env=clean | environment,
+                cwd=folder,
+                stdout=out,
+                stderr=out,
+            )
+        wait_until(lambda: "Ctrl-C stops it" in self.said or self.process.poll(), 60, self.said)
+        assert self.process.poll() is None, self.said
+
+    @property
+    def said(self) -> str:
+        return self.log.read_text()
+
+    @property
+    def admin_key(self) -> str:
+        return (self.log.parent / "data" / "admin.key").read_text().strip()
+
+    def children(self) -> dict[str, int]:
+        """Process ids of the children by what they are."""
+        found = {}
+        for entry in Path("/proc").iterdir():
+            if not entry.name.isdigit():
+                continue
+            try:
+                parent = int((entry / "stat").read_text().rsplit(")", 1)[1].split()[1])
+                command = (entry / "cmdline").read_bytes().decode().split("\0")
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+            if parent == self.process.pid:
+                found["store" if "valkey" in command[0] or "redis" in command[0] else command[-2]] = int(entry.name)
+        return found
+
+    def stop(self) -> int:
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(40)
+
+    def record_and_read_back(self) -> None:
+        http = httpx.Client(base_url=self.url, headers={"X-API-Key": self.admin_key}, timeout=10)
+        with http:
+            made = http.post("/tenants", json={"id": "acme", "name": "Acme"})
+            assert made.status_code in (201, 409), made.text
+            as_acme = {"X-Tenant-ID": "acme"}
+            now = round(time.time(), 3)
+            sent = http.post(
+                "/analytics/metrics",
+                json={"name": "plays", "value": 42, "timestamp": now},
+                headers=as_acme,
+            )
+            assert sent.json() == {"accepted": 1}, sent.text
+
+            def values() -> list[float]:
+                listed = http.get("/analytics/series", headers=as_acme).json()["items"]
+                if not listed:
+                    return []
+                path = f"/analytics/series/{listed[0]['id']}/samples"
+                read = http.get(path, params={"start": now - 1, "end": now + 1}, headers=as_acme)
+                found: list[float] = read.json()["v"]
+                return found
+
+            assert wait_until(values, 10, self.said) == [42.0]
+
+
+def _alive(pid: int) -> bool:
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except FileNotFoundError:
+        return False
+    return stat.rsplit(")", 1)[1].split()[0] != "Z"
+
+
+def test_it_starts_from_nothing_says_where_everything_is_and_stops(short_tmp: Path) -> None:
+    folder = short_tmp / "serve"
+    folder.mkdir()
+    with serving(folder) as served:
+        key = re.search(r"admin key +(ob_\S+)", served.said)
+        assert key is not None
+        assert key[1] == served.admin_key
+        assert (folder / "data" / "admin.key").stat().st_mode & 0o777 == 0o600
+        for line in (f"dashboard  {served.url}/", "private store, SQLite", "rules"):
+            assert line in served.said
+        served.record_and_read_back()
+        children = served.children()
+        assert set(children) == {"store", "api", "worker", "scheduler"}
+        assert served.stop() == 0
+        assert not any(_alive(pid) for pid in children.values())
+        assert "Traceback" not in served.said
+    with serving(folder) as again:  # the key is shown once, the data is still there
+        assert "ob_" not in again.said
+        assert f"in {folder / 'data' / 'admin.key'}" in again.said
+        again.record_and_read_back()
+
+
+def test_children_die_with_a_killed_parent_and_are_restarted_when_they_die(
+    short_tmp: Path,
+) -> None:
+    folder = short_tmp / "killed"
+    folder.mkdir()
+    with serving(folder) as served:
+        first = served.children()
+        for name in ("worker", "store", "api"):
+            os.kill(first[name], signal.SIGKILL)
+            wait_until(
+                lambda n=name: served.children().get(n, first[n]) != first[n], 20, served.said
+            )
+            assert f"{name} ended (SIGKILL)" in served.said
+        served.record_and_read_back()
+        children = served.children()
+        served.process.kill()
+        served.process.wait()
+        wait_until(lambda: not any(map(_alive, children.values())), 10, "children outlived it")
+
+
+def test_against_redis_and_postgresql(
+    store: EmbeddedStore, postgres_server: str, short_tmp: Path
+) -> None:
+    folder = short_tmp / "external"
+    folder.mkdir()
+    with serving(folder, REDIS_URL=store.url, DATABASE_URL=postgres_server) as served:
+        assert "Redis as configured, database as configured" in served.said
+        assert "store" not in served.children()
+        assert not (folder / "data" / "offbeat.db").exists()
+        served.record_and_read_back()
+        assert served.stop() == 0
+
+
+def test_a_taken_port_and_a_wrong_setting_are_named(short_tmp: Path) -> None:
+    folder = short_tmp / "wrong"
+    folder.mkdir()
+
+    def run(**environment: str) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
+            [*PYTHON, "serve", "--data-dir", str(folder / "d")],
+            env=os.environ | environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+
+    wrong = run(OFFBEAT_PORT="eighty")
+    assert wrong.returncode == 1
+    assert "OFFBEAT_PORT" in wrong.stderr
+    assert "'eighty'" in wrong.stderr
+    assert "Traceback" not in wrong.stderr
+    wrong = run(DATABASE_URL="mysql://x")
+    assert wrong.returncode == 1
+    assert "'mysql' is not a database we know" in wrong.stderr
+    assert "Traceback" not in wrong.stderr
