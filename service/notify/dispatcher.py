@@ -37,7 +37,7 @@ class Limits:
     per_lane: int = LANE_CLAIM
     in_flight: int = 256
     lease: float = 60.0
-    timeout: float = 20.0
+    timeout: float = 16.0
 
 
 class Dispatcher:
@@ -94,12 +94,14 @@ class Dispatcher:
         """Send all that is due now and wait for it; returns how many turns that took."""
         turns = 0
         while True:
+            self._look.clear()
             started = await self._start()
             turns += started
-            if not started and not self._tasks:
+            # Whoever finished during the claim has made room that it did not see.
+            if not started and not self._tasks and not self._look.is_set():
                 return turns
             if self._tasks:
-                await asyncio.wait(self._tasks.values(), return_when=asyncio.FIRST_COMPLETED)
+                await self._look.wait()
 
     async def _start(self) -> int:
         """Claim what there is room for and start sending it; returns how many."""
@@ -250,4 +252,4 @@ class Dispatcher:
 
     async def _finish(self) -> None:
         if self._tasks:
-            await asyncio.wait(self._tasks.values(), timeout=self._limits.timeout + 5.0)
+            await asyncio.wait(self._tasks.values(), timeout=self._limits.timeout + 2.0)
