@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 import numpy as np
 from fastapi import APIRouter, Depends, Query, Request, Response
-from sqlalchemy import RowMapping, select
+from sqlalchemy import RowMapping
 
 from service.api import analytics_models as answers
 from service.api.deps import allow, tenant_in_path, tenant_of, wiring
@@ -17,10 +17,10 @@ from service.domain.clock import iso
 from service.domain.errors import InvalidInput, NotFound
 from service.domain.series import Series, parse_series_id
 from service.domain.tenants import Permission, Principal
+from service.insights import records
 from service.query.selector import parse_selector
 from service.query.selector import select as select_series
 from service.storage.sql.engine import Database
-from service.storage.sql.tables import models
 
 if TYPE_CHECKING:
     from service.wiring import Wiring
@@ -207,15 +207,8 @@ async def _items(parts: "Wiring", tenant: str, page: Sequence[Series]) -> list[a
 
 
 async def _models(database: Database, tenant: str, page: Sequence[Series]) -> dict[str, RowMapping]:
-    if not page:
-        return {}
     async with database.read() as connection:
-        rows = await connection.execute(
-            select(models).where(
-                models.c.tenant == tenant, models.c.series_id.in_([s.hex for s in page])
-            )
-        )
-        return {row["series_id"]: row for row in rows.mappings()}
+        return await records.models_of(connection, tenant, [s.hex for s in page])
 
 
 def _model(row: RowMapping) -> dict[str, Any]:

@@ -202,7 +202,7 @@ def silent(look: Look, lookback: float) -> Iterator[Finding]:
     """Series that stopped reporting within the last hours; one finding a metric."""
     by_name: dict[str, list[Watched]] = {}
     for w in look.watched.values():
-        if look.is_silent(w, lookback):
+        if w.silent(look.now, lookback):
             by_name.setdefault(w.series.name, []).append(w)
     for name, group in by_name.items():
         group.sort(key=lambda w: w.last[0] if w.last else 0)

@@ -63,13 +63,6 @@ class Look:
         """The enabled rules whose query selects the series."""
         return [r for r in self.rules if r.enabled and matches(r.query, series)]
 
-    def is_silent(self, watched: Watched, lookback: float) -> bool:
-        """Whether it reported in the window and has stopped for five steps or the lookback."""
-        newest = watched.last
-        if newest is None:
-            return False
-        return self.now_ms - newest[0] > max(lookback * 1000, 5 * watched.step_ms)
-
 
 class Looker:
     """Takes looks; remembers between them only which series its scan has found unusual."""

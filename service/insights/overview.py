@@ -1,20 +1,19 @@
 """Everything that the overview of a tenant says, as the page and the JSON both show it."""
 
-import math
 from dataclasses import dataclass
-
-import numpy as np
 
 from service.domain.alerts import Alert
 from service.domain.clock import Clock
 from service.domain.series import parse_series_id
-from service.insights import charts, reasons, records, words
+from service.insights import charts, reasons, records, views, words
 from service.insights.charts import Chart
 from service.insights.findings import Finding, Findings, Kind
 from service.insights.look import Look
 from service.insights.reading import Watched
 from service.insights.reasons import Reason
 from service.insights.state import State, state_of
+from service.insights.tiles import Tile, tile
+from service.insights.views import AlertsView, SeriesList, SeriesView
 from service.query.source import Source
 from service.settings import Settings
 from service.storage.sql.engine import Database
@@ -33,20 +32,6 @@ class AlertCard:
     place: str
     chart: Chart | None
     why: list[Reason]
-
-
-@dataclass(frozen=True, slots=True)
-class Tile:
-    """A series' value against its expectation. `spark` is the `d` of a path in a 96×26 box."""
-
-    series: str
-    label: str
-    place: str
-    value: float | None
-    shown: str
-    note: str
-    warn: bool
-    spark: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,39 +133,30 @@ class Overview:
             ),
         )
 
-    async def chart(self, tenant: str, series_id: int, *, now: float | None = None) -> Chart:
-        """The chart of one series; `NotFound` for one that the tenant does not have."""
-        now = self._clock.now() if now is None else now
-        series = await self._source.get(tenant, series_id)
-        known = await self._source.all(tenant)
+    async def firing(self, tenant: str) -> int:
+        """How many alerts fire."""
         async with self._database.read() as connection:
-            active = await records.active_alerts(connection, tenant)
-        since = min((a.started_at for a in active if a.source == series.hex), default=None)
-        step = await self._step(tenant, series_id, now)
-        seconds = charts.past_seconds(
-            step,
-            self._settings.trend_forecast_horizon,
-            None if since is None else now - since,
-        )
-        return await charts.load(
-            self._source,
-            tenant,
-            known,
-            series,
-            now,
-            seconds,
-            alarming=self._settings.anomaly_detection_threshold,
-            since=since,
+            return await records.firing(connection, tenant)
+
+    async def series(self, tenant: str, series_id: int, *, now: float | None = None) -> SeriesView:
+        """One series with chart and model; `NotFound` for one that the tenant does not have."""
+        now = self._clock.now() if now is None else now
+        return await views.one_series(
+            self._source, self._database, self._settings, tenant, series_id, now
         )
 
-    async def _step(self, tenant: str, series_id: int, now: float) -> int:
-        now_ms = round(now * 1000)
-        for hours in (6, 168):
-            start = now_ms - hours * 3_600_000
-            columns = (await self._source.read(tenant, [series_id], start, now_ms))[series_id]
-            if len(columns.t) >= 6:
-                return max(1, int(np.median(np.diff(columns.t))))
-        return 60_000
+    async def series_list(
+        self, tenant: str, search: str, *, first: int, most: int, now: float | None = None
+    ) -> SeriesList:
+        """Series whose name and labels contain every word of `search`, or that a selector takes."""
+        now = self._clock.now() if now is None else now
+        return await views.series_list(
+            self._source, self._database, self._settings, tenant, search, first, most, now
+        )
+
+    async def alerts(self, tenant: str, *, before: float | None, most: int) -> AlertsView:
+        """Active alerts, and up to `most` resolved ones that began before a time."""
+        return await views.alerts(self._database, tenant, before, most)
 
     async def _card(
         self,
@@ -219,7 +195,7 @@ class Overview:
 
     def _silent(self, look: Look) -> list[Watched]:
         lookback = self._settings.series_lookback_seconds
-        return [w for w in look.watched.values() if look.is_silent(w, lookback)]
+        return [w for w in look.watched.values() if w.silent(look.now, lookback)]
 
     def _tiles(self, look: Look) -> list[Tile]:
         alerted = {parse_series_id(a.source) for a in look.alerts if a.source}
@@ -245,7 +221,13 @@ class Overview:
         # What matters most is chosen; it then stands in one order, whatever is unusual.
         chosen = sorted(shown[:_TILES], key=lambda w: w.series.labels)
         return [
-            tile(look, w, w.series.id in alerted, silent=look.is_silent(w, lookback))
+            tile(
+                w,
+                look.runs.get(w.series.id),
+                look.now,
+                alerted=w.series.id in alerted,
+                lookback=lookback,
+            )
             for w in chosen
         ]
 
@@ -261,39 +243,3 @@ class Overview:
             models_failed=look.models.counts.get("failed", 0),
             newest_sample_at=max(newest) / 1000 if newest else None,
         )
-
-
-def tile(look: Look, w: Watched, alerted: bool, *, silent: bool) -> Tile:
-    """The tile of one series."""
-    name, newest = w.series.name, w.last
-    run = look.runs.get(w.series.id)
-    unusual = run is not None and not run.ended
-    expectation = w.expectation()
-    value = newest[1] if newest else None
-    share = (
-        words.relative(value, expectation[0])
-        if value is not None and expectation is not None
-        else None
-    )
-    if silent and newest:
-        note = f"silent for {words.span(look.now - newest[0] / 1000)}"
-    elif unusual:
-        note = f"{words.change(share)}, unusual" if share is not None else "unusual"
-    elif expectation is None or value is None:
-        note = "no expectation yet"
-    elif expectation[1] <= value <= expectation[2] or (share is not None and abs(share) < 0.02):
-        note = "as expected"
-    elif share is None:
-        note = f"{words.figure(expectation[0], name)} expected"
-    else:
-        note = f"{words.change(share)} against expectation"
-    return Tile(
-        series=w.series.hex,
-        label=words.metric_words(name),
-        place=words.place(w.series),
-        value=value if value is not None and math.isfinite(value) else None,
-        shown=words.figure(value, name),
-        note=note,
-        warn=unusual or alerted,
-        spark=charts.spark(w.samples.between(look.now_ms - 21_600_000, look.now_ms)),
-    )

@@ -67,6 +67,13 @@ class Watched:
         middle, low, high = (float("nan") if f is None else f for f in found)
         return (middle, low, high) if np.isfinite(middle) else None
 
+    def silent(self, now: float, lookback: float) -> bool:
+        """Whether it has stopped: nothing for five steps and for `lookback` seconds."""
+        newest = self.last
+        if newest is None:
+            return False
+        return now * 1000 - newest[0] > max(lookback * 1000, 5 * self.step_ms)
+
 
 def align(columns: Columns, onto: Columns) -> Values:
     """Values of `columns` at exactly the times of `onto`, (n,), NaN where there is none."""

@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from service.domain.alerts import ACTIVE, Alert, AlertState
 from service.domain.notifications import DeliveryState
 from service.domain.rules import Severity
-from service.storage.sql.tables import alerts, models, outbox, timers
+from service.storage.sql.tables import alert_events, alerts, models, outbox, timers
 
 _MOST_ALERTS = 200
 _MOST_EPISODES = 5000
@@ -225,3 +225,68 @@ async def sent_since(connection: AsyncConnection, tenant: str, since: float) -> 
         .where(outbox.c.tenant == tenant, outbox.c.sent_at >= since)
     )
     return int(number or 0)
+
+
+async def firing(connection: AsyncConnection, tenant: str) -> int:
+    """How many alerts fire now."""
+    number = await connection.scalar(
+        select(func.count())
+        .select_from(alerts)
+        .where(alerts.c.tenant == tenant, alerts.c.state == str(AlertState.FIRING))
+    )
+    return int(number or 0)
+
+
+async def resolved(
+    connection: AsyncConnection, tenant: str, before: float | None, most: int
+) -> list[Alert]:
+    """Resolved alerts that began before a time, newest first."""
+    query = select(alerts).where(
+        alerts.c.tenant == tenant, alerts.c.state == str(AlertState.RESOLVED)
+    )
+    if before is not None:
+        query = query.where(alerts.c.started_at < before)
+    rows = await connection.execute(query.order_by(alerts.c.started_at.desc()).limit(most))
+    return [alert_of(row) for row in rows.mappings()]
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One entry of an alert's timeline."""
+
+    alert_id: str
+    at: float
+    kind: str
+    actor: str
+    detail: dict[str, object]
+
+
+async def events(
+    connection: AsyncConnection, tenant: str, ids: Sequence[str]
+) -> dict[str, list[Event]]:
+    """The timelines of these alerts, oldest entry first, at most 5,000 entries in all."""
+    found: dict[str, list[Event]] = {}
+    if not ids:
+        return found
+    rows = await connection.execute(
+        select(alert_events)
+        .where(alert_events.c.tenant == tenant, alert_events.c.alert_id.in_(list(ids)))
+        .order_by(alert_events.c.id)
+        .limit(_MOST_EPISODES)
+    )
+    for r in rows:
+        event = Event(r.alert_id, r.at, r.kind, r.actor, dict(r.detail))
+        found.setdefault(r.alert_id, []).append(event)
+    return found
+
+
+async def models_of(
+    connection: AsyncConnection, tenant: str, ids: Sequence[str]
+) -> dict[str, RowMapping]:
+    """Rows of the models table by series id, for those of `ids` that have one."""
+    if not ids:
+        return {}
+    rows = await connection.execute(
+        select(models).where(models.c.tenant == tenant, models.c.series_id.in_(list(ids)))
+    )
+    return {row["series_id"]: row for row in rows.mappings()}

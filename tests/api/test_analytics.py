@@ -6,7 +6,9 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+from fastapi import FastAPI
 
+from service.api import analytics
 from service.domain.clock import iso
 from service.domain.rules import Rule
 from service.domain.series import SCORE, Series
@@ -16,6 +18,12 @@ from service.insights.overview import Overview
 from tests.support.seed import Seed, ahead, times
 
 House = Any
+
+
+@pytest.fixture
+def app(app: FastAPI) -> FastAPI:
+    app.include_router(analytics.router)
+    return app
 
 
 @pytest.fixture

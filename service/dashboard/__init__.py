@@ -1,0 +1,1 @@
+"""The pages: server-rendered, refreshed in place, under the strictest Content-Security-Policy."""

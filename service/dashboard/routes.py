@@ -1,0 +1,205 @@
+"""The pages' addresses."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Form, Query, Request
+from starlette.responses import Response
+
+from service.dashboard.pages import PageRoute, go, page, static_app
+from service.dashboard.sessions import (
+    acting,
+    begin,
+    end,
+    from_elsewhere,
+    home,
+    safe_path,
+    viewer,
+    wiring,
+)
+from service.domain.alerts import AlertState
+from service.domain.errors import Forbidden, NotFound, Unauthenticated
+from service.domain.series import parse_series_id
+from service.domain.tenants import Permission, Principal, Role
+
+__all__ = ["router", "static_app"]
+
+router = APIRouter(route_class=PageRoute, include_in_schema=False)
+
+_HISTORY = 50
+_SERIES = 100
+
+
+@router.get("/")
+async def start(request: Request) -> Response:
+    """The viewer's dashboard; for an admin of several tenants, their list."""
+    principal = await viewer(request)
+    if principal.role is not Role.ADMIN:
+        return go(home(principal))
+    tenants, more = await wiring(request).tenants.list(limit=200)
+    if len(tenants) == 1:
+        return go(f"/dashboard/{tenants[0].id}")
+    return page("tenants.html", tenants=tenants, more=more is not None)
+
+
+@router.get("/login")
+async def login_form(request: Request, next: str = "/") -> Response:
+    """The form."""
+    return page("login.html", error="", to=safe_path(next))
+
+
+@router.post("/login")
+async def login(
+    request: Request,
+    key: Annotated[str, Form(max_length=200)] = "",
+    next: Annotated[str, Form(max_length=500)] = "/",
+) -> Response:
+    """Begin a session with an API key."""
+    to = safe_path(next)
+    if from_elsewhere(request):
+        raise Forbidden("log in on this page, not from another site")
+    if not key.strip():
+        return page("login.html", 400, error="Paste your API key.", to=to)
+    try:
+        principal = await wiring(request).keys.verify(key.strip())
+    except Unauthenticated as error:
+        text = f"{error}"
+        return page("login.html", 401, error=f"{text[:1].upper()}{text[1:]}.", to=to)
+    if not principal.may(Permission.READ):
+        text = "This key may only send metrics. Ask for one that may read."
+        return page("login.html", 403, error=text, to=to)
+    response = go(to if to != "/" else home(principal))
+    begin(request, response, principal)
+    return response
+
+
+@router.get("/login/{ticket}")
+async def login_by_link(request: Request, ticket: str) -> Response:
+    """Begin a session with a link that works once."""
+    try:
+        principal = await wiring(request).sessions.redeem(ticket)
+    except Unauthenticated as error:
+        text = f"{error}"
+        return page("login.html", 401, error=f"{text[:1].upper()}{text[1:]}.", to="/")
+    # A page that leads on, not a redirect: after a click elsewhere (mail, chat) a redirect would
+    # be asked for without the new strict cookie.
+    response = page("onward.html", to=home(principal))
+    begin(request, response, principal)
+    return response
+
+
+@router.post("/logout")
+async def logout(request: Request) -> Response:
+    """End the session on this machine."""
+    response = go("/login")
+    end(response)
+    return response
+
+
+@router.get("/dashboard/{tenant_id}")
+async def overview(request: Request, tenant_id: str) -> Response:
+    """The overview."""
+    return page("overview.html", **await _overview(request, tenant_id))
+
+
+@router.get("/dashboard/{tenant_id}/fragment")
+async def overview_fragment(request: Request, tenant_id: str) -> Response:
+    """What of the overview changes, for refreshing in place."""
+    return page("_overview.html", refreshed=True, **await _overview(request, tenant_id))
+
+
+async def _overview(request: Request, tenant_id: str) -> dict[str, Any]:
+    principal, name = await acting(request, tenant_id)
+    parts = wiring(request)
+    limits = await parts.tenants.limits(tenant_id)
+    shown = await parts.dashboard.for_tenant(tenant_id, series_limit=limits.series)
+    firing = sum(1 for c in shown.alerts if c.alert.state is AlertState.FIRING)
+    return _frame(principal, name, "overview", firing) | {"o": shown, "now": shown.at}
+
+
+def _frame(principal: Principal, name: str, here: str, firing: int) -> dict[str, Any]:
+    return {
+        "tenant": principal.tenant,
+        "tenant_name": name,
+        "is_admin": principal.role is Role.ADMIN,
+        "may_respond": principal.may(Permission.RESPOND),
+        "here": here,
+        "firing": firing,
+    }
+
+
+@router.get("/dashboard/{tenant_id}/series")
+async def series_list(
+    request: Request,
+    tenant_id: str,
+    q: Annotated[str, Query(max_length=200)] = "",
+    page_number: Annotated[int, Query(alias="page", ge=1, le=100_000)] = 1,
+) -> Response:
+    """Every series, by name and labels, with a search."""
+    principal, name = await acting(request, tenant_id)
+    parts = wiring(request)
+    shown = await parts.dashboard.series_list(
+        tenant_id, q, first=(page_number - 1) * _SERIES, most=_SERIES
+    )
+    frame = _frame(principal, name, "series", await parts.dashboard.firing(tenant_id))
+    return page(
+        "series_list.html",
+        **frame,
+        rows=shown.rows,
+        total=shown.total,
+        q=q,
+        number=page_number,
+        last=max(1, -(-shown.total // _SERIES)),
+        now=parts.clock.now(),
+    )
+
+
+@router.get("/dashboard/{tenant_id}/series/{series_id}")
+async def one_series(request: Request, tenant_id: str, series_id: str) -> Response:
+    """One series, large, with its model."""
+    return page("series.html", **await _series(request, tenant_id, series_id))
+
+
+@router.get("/dashboard/{tenant_id}/series/{series_id}/fragment")
+async def one_series_fragment(request: Request, tenant_id: str, series_id: str) -> Response:
+    """What of it changes."""
+    shown = await _series(request, tenant_id, series_id)
+    return page("_series.html", refreshed=True, **shown)
+
+
+async def _series(request: Request, tenant_id: str, series_id: str) -> dict[str, Any]:
+    principal, name = await acting(request, tenant_id)
+    parts = wiring(request)
+    number = parse_series_id(series_id)
+    if number is None:
+        raise NotFound(f"there is no series {series_id[:32]!r}")
+    shown = await parts.dashboard.series(tenant_id, number)
+    frame = _frame(principal, name, "series", await parts.dashboard.firing(tenant_id))
+    return frame | {"s": shown, "now": shown.at}
+
+
+@router.get("/dashboard/{tenant_id}/alerts")
+async def alerts(
+    request: Request,
+    tenant_id: str,
+    before: Annotated[float | None, Query(ge=0, le=1e11)] = None,
+) -> Response:
+    """Active alerts and what there was, each with its timeline."""
+    return page("alerts.html", **await _alerts(request, tenant_id, before))
+
+
+@router.get("/dashboard/{tenant_id}/alerts/fragment")
+async def alerts_fragment(
+    request: Request,
+    tenant_id: str,
+    before: Annotated[float | None, Query(ge=0, le=1e11)] = None,
+) -> Response:
+    """What of it changes."""
+    return page("_alerts.html", refreshed=True, **await _alerts(request, tenant_id, before))
+
+
+async def _alerts(request: Request, tenant_id: str, before: float | None) -> dict[str, Any]:
+    principal, name = await acting(request, tenant_id)
+    parts = wiring(request)
+    shown = await parts.dashboard.alerts(tenant_id, before=before, most=_HISTORY)
+    frame = _frame(principal, name, "alerts", await parts.dashboard.firing(tenant_id))
+    return frame | {"a": shown, "before": before, "now": parts.clock.now()}
