@@ -10,7 +10,7 @@ once. `version` grows with each change; a change is compare-and-set on it.
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from service.domain.rules import Severity
+from service.domain.rules import Rule, Severity
 
 
 class AlertState(StrEnum):
@@ -70,3 +70,56 @@ class Alert:
     def active(self) -> bool:
         """Pending or firing."""
         return self.state in ACTIVE
+
+
+class Move(StrEnum):
+    """What a judgement does to an alert."""
+
+    NOTHING = "nothing"  # there is no alert and none begins
+    START = "start"  # a pending one begins
+    FIRE = "fire"  # a pending one has waited long enough, or one begins that need not wait
+    KEEP = "keep"
+    REMOVE = "remove"  # a pending one goes as if it had never been
+    RESOLVE = "resolve"
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """A move, with its reason where the condition's end is not the reason."""
+
+    move: Move
+    reason: str = ""
+
+
+SERIES_ENDED = "series ended"
+
+
+def step(
+    alert: Alert | None,
+    rule: Rule,
+    active: bool | None,
+    now: float,
+    *,
+    lookback_seconds: float,
+    absent_resolve_seconds: float,
+) -> Decision:
+    """What to do with `alert` (None: no open one) when its series is judged at `now`.
+
+    `active` says whether the condition holds, None that nobody knows: the series has no sample
+    that is young enough. Missing data resolves nothing until it has been missing for
+    `absent_resolve_seconds` since `last_seen_at`; a pending alert waits `lookback_seconds` for it.
+    """
+    if alert is None:
+        if not active:
+            return Decision(Move.NOTHING)
+        return Decision(Move.START if rule.for_seconds > 0 else Move.FIRE)
+    pending = alert.state is AlertState.PENDING
+    if active:
+        waited = now - alert.started_at >= rule.for_seconds
+        return Decision(Move.FIRE if pending and waited else Move.KEEP)
+    if active is None:
+        silent = now - (alert.started_at if alert.last_seen_at is None else alert.last_seen_at)
+        if silent < (lookback_seconds if pending else absent_resolve_seconds):
+            return Decision(Move.KEEP)
+        return Decision(Move.REMOVE if pending else Move.RESOLVE, SERIES_ENDED)
+    return Decision(Move.REMOVE if pending else Move.RESOLVE)

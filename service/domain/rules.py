@@ -5,6 +5,9 @@ from enum import StrEnum
 
 from service.domain.series import Selector
 
+#: The escalation policy of rules that name none.
+DEFAULT_POLICY = "default"
+
 
 class Severity(StrEnum):
     """How bad, worst first."""
@@ -110,3 +113,12 @@ class RuleBook:
     rules: tuple[Rule, ...] = ()
     policies: tuple[EscalationPolicy, ...] = ()
     source: str = ""
+
+    def policy(self, name: str | None) -> EscalationPolicy | None:
+        """The policy of that name; without a name, or for one that is gone, `default` if any."""
+        named = {policy.name: policy for policy in self.policies}
+        return named.get(name or DEFAULT_POLICY) or named.get(DEFAULT_POLICY)
+
+    def rules_for(self, tenant: str) -> list[Rule]:
+        """The rules that hold for a tenant."""
+        return [rule for rule in self.rules if rule.tenant in (None, tenant)]

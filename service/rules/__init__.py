@@ -1,0 +1,1 @@
+"""Rules: read from YAML and the API, kept, and judged over the head."""

@@ -1,0 +1,208 @@
+"""The simple form of a rule, as YAML and JSON write it, to a `Rule` and back.
+
+    name: High Error Rate           # required
+    query: error_rate{job="web"}    # required: a metric, with matchers or without
+    condition: gt                   # required: see `CONDITIONS`
+    threshold: 0.05                 # for comparisons and forecast; optional for anomaly
+    severity: critical              # critical high medium low info; medium if absent
+
+Every problem of a rule is found, not only the first.
+"""
+
+from typing import Any
+
+from service.domain.durations import format_duration, parse_duration
+from service.domain.errors import InvalidInput
+from service.domain.rules import Condition, EscalationPolicy, EscalationStep, Rule, Severity
+from service.domain.series import DERIVED, Selector
+from service.query.selector import parse_selector
+from service.rules.form import (
+    Form,
+    channel_names,
+    chosen,
+    flag,
+    items,
+    kind,
+    number,
+    plain_name,
+    text_of,
+)
+
+CONDITIONS: dict[str, Condition] = {
+    **{str(c): c for c in Condition},
+    "greater_than": Condition.GT,
+    "greater_than_or_equal": Condition.GTE,
+    "less_than": Condition.LT,
+    "less_than_or_equal": Condition.LTE,
+    "equal": Condition.EQ,
+    "not_equal": Condition.NE,
+}
+
+FIELDS = (
+    *("name", "query", "condition", "threshold", "operator", "severity", "for_duration"),
+    *("cooldown", "window", "horizon", "channels", "escalation", "labels", "annotations"),
+    *("enabled", "tenant"),
+)
+
+#: Which condition a field belongs to, where it does not belong to all.
+_ONLY = {
+    "window": (Condition.NO_DATA,),
+    "horizon": (Condition.FORECAST,),
+    "operator": (Condition.FORECAST,),
+}
+_OPERATORS = (Condition.GT, Condition.GTE, Condition.LT, Condition.LTE)
+
+STEPS_MAX = 10
+_RESERVED = ("__name__", "alertname")
+
+
+def parse_rule(body: object, *, rule_id: str, tenant: str | None, cooldown_seconds: float) -> Rule:
+    """The rule that a simple form writes; `RuleError` names every field that is wrong.
+
+    `tenant` is None for the rules file, in which a rule may name the tenant that it is for.
+    """
+    form = Form(body, FIELDS if tenant is None else FIELDS[:-1])
+    name = form.take("name", plain_name, required=True)
+    query = form.take("query", _query, required=True)
+    condition = form.take("condition", _condition, required=True)
+    threshold = form.take("threshold", number)
+    operator = form.take("operator", _operator) or Condition.GT
+    window = form.take("window", _positive_duration)
+    horizon = form.take("horizon", _positive_duration)
+    cooldown = form.take("cooldown", parse_duration)
+    rule = Rule(
+        id=rule_id,
+        tenant=form.take("tenant", plain_name) if tenant is None else tenant,
+        name=name or "",
+        query=query or Selector(()),
+        condition=condition or Condition.GT,
+        threshold=threshold,
+        severity=form.take("severity", _severity) or Severity.MEDIUM,
+        for_seconds=form.take("for_duration", parse_duration) or 0.0,
+        cooldown_seconds=cooldown_seconds if cooldown is None else cooldown,
+        window_seconds=300.0 if window is None else window,
+        horizon_seconds=horizon,
+        operator=operator,
+        channels=form.take("channels", channel_names) or (),
+        escalation=form.take("escalation", plain_name),
+        labels=form.take_map("labels", 1024, reserved=_RESERVED),
+        annotations=form.take_map("annotations", 4096),
+        enabled=form.take("enabled", flag) is not False,
+    )
+    if condition is not None:
+        _check_fit(form, rule)
+    form.finish()
+    return rule
+
+
+def _check_fit(form: "Form", rule: Rule) -> None:
+    condition = rule.condition
+    for field, conditions in _ONLY.items():
+        if field in form.given and condition not in conditions:
+            belongs = " and ".join(map(str, conditions))
+            form.wrong(field, f"belongs to the condition {belongs}, not to {condition}", True)
+    needs = condition.compares or condition is Condition.FORECAST
+    if needs and "threshold" not in form.given:
+        form.wrong("threshold", f"is missing; the condition {condition} compares with it")
+    if condition is Condition.NO_DATA and "threshold" in form.given:
+        form.wrong("threshold", "does not belong to the condition no_data; window does", True)
+    if (
+        condition is Condition.ANOMALY
+        and rule.threshold is not None
+        and not (0 < rule.threshold < 1)
+    ):
+        form.wrong(
+            "threshold",
+            f"for an anomaly is a score between 0 and 1, such as 0.999, not {rule.threshold:g}",
+        )
+    if condition in (Condition.ANOMALY, Condition.FORECAST) and rule.query.matchers:
+        name = rule.query.name
+        if name is None:
+            form.wrong("query", f"needs a fixed metric name for the condition {condition}")
+        elif name.endswith(DERIVED):
+            form.wrong("query", f"names what models wrote; {condition} wants the metric itself")
+
+
+def parse_policy(body: object) -> EscalationPolicy:
+    """`{name, steps: [{after, channels}, …]}`; `RuleError` names every field that is wrong."""
+    form = Form(body, ("name", "steps"), what="an escalation policy")
+    name = form.take("name", plain_name, required=True)
+    found = form.take("steps", items, required=True) or []
+    steps: list[EscalationStep] = []
+    if "steps" in form.given and form.fine("steps") and not 1 <= len(found) <= STEPS_MAX:
+        form.wrong("steps", f"has {len(found)} steps; 1 to {STEPS_MAX} are possible")
+    for i, item in enumerate(found[:STEPS_MAX]):
+        part = Form(item, ("after", "channels"), what="a step", path=("steps", i))
+        after = part.take("after", parse_duration, required=True)
+        channels = part.take("channels", channel_names, required=True)
+        if channels == ():
+            part.wrong("channels", "is empty; a step notifies somebody")
+        if after is not None and steps and after <= steps[-1].after_seconds:
+            before = format_duration(steps[-1].after_seconds)
+            part.wrong("after", f"must be later than the step before it ({before})")
+        form.problems += part.problems
+        if after is not None:
+            steps.append(EscalationStep(after, channels or ()))
+    form.finish()
+    return EscalationPolicy(name or "", tuple(steps))
+
+
+def rule_form(rule: Rule) -> dict[str, Any]:
+    """The simple form of a rule with every value in force; `parse_rule` reads it back."""
+    form: dict[str, Any] = {
+        "name": rule.name,
+        "query": rule.query.text,
+        "condition": str(rule.condition),
+    }
+    if rule.threshold is not None:
+        form["threshold"] = rule.threshold
+    if rule.condition is Condition.FORECAST:
+        form["operator"] = str(rule.operator)
+        if rule.horizon_seconds is not None:
+            form["horizon"] = _duration_text(rule.horizon_seconds)
+    if rule.condition is Condition.NO_DATA:
+        form["window"] = _duration_text(rule.window_seconds)
+    form |= {
+        "severity": str(rule.severity),
+        "for_duration": _duration_text(rule.for_seconds),
+        "cooldown": _duration_text(rule.cooldown_seconds),
+        "channels": list(rule.channels),
+        "escalation": rule.escalation,
+        "labels": dict(rule.labels),
+        "annotations": dict(rule.annotations),
+        "enabled": rule.enabled,
+    }
+    return form
+
+
+def _duration_text(seconds: float) -> str | float:
+    # The short text where it says the same; `90061` seconds have more than two units.
+    text = format_duration(seconds)
+    return text if parse_duration(text) == seconds else seconds
+
+
+def _query(value: object) -> Selector:
+    if not isinstance(value, str):
+        raise InvalidInput(f"is a metric such as error_rate, not {kind(value)}")
+    text_of(value, 2048)
+    return parse_selector(value)
+
+
+def _condition(value: object) -> Condition:
+    return chosen(value, CONDITIONS, map(str, Condition))
+
+
+def _operator(value: object) -> Condition:
+    known = {word: c for word, c in CONDITIONS.items() if c in _OPERATORS}
+    return chosen(value, known, map(str, _OPERATORS))
+
+
+def _severity(value: object) -> Severity:
+    return chosen(value, {str(s): s for s in Severity}, map(str, Severity))
+
+
+def _positive_duration(value: object) -> float:
+    seconds = parse_duration(value)
+    if seconds <= 0:
+        raise InvalidInput("is longer than 0")
+    return seconds
