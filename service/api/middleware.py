@@ -142,8 +142,9 @@ def _observe(scope: Scope, method: str, status: int, seconds: float) -> None:
     route = getattr(scope.get("route"), "path", "") or "none"
     telemetry.REQUESTS.labels(method, route, str(status)).inc()
     telemetry.REQUEST_SECONDS.labels(method, route).observe(seconds)
-    quiet = route in _QUIET and status < 400
-    (log.debug if quiet else log.info)(
+    if route in _QUIET and status < 400:
+        return
+    log.info(
         "request",
         method=method,
         path=scope["path"][:300],
