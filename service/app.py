@@ -14,6 +14,7 @@ from service.api import (
     middleware,
     notifications,
     problems,
+    reference,
     rules,
     tenants,
 )
@@ -50,6 +51,7 @@ def create_app(wiring: Wiring) -> FastAPI:
         tenants,
         keys,
         audit,
+        reference,
         pages,
     ):
         app.include_router(topic.router)

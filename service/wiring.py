@@ -13,7 +13,7 @@ from service.detection.records import ModelRecords
 from service.detection.registry import ModelRegistry
 from service.detection.scoring import Scorer
 from service.detection.training import Trainer
-from service.domain.clock import Clock
+from service.domain.clock import Clock, SystemClock
 from service.domain.errors import ConfigurationError
 from service.domain.rules import Rule
 from service.ingest.intake import Intake, SeriesWriter
@@ -150,7 +150,8 @@ async def wired(settings: Settings) -> AsyncIterator[Wiring]:
             secrets=secrets,
             keys=KeyRing(database, clock),
             tenants=TenantStore(database, clock, forget),
-            sessions=Sessions(key, clock, redis),
+            # People log in by their own clock, also where the service runs on a time lapse.
+            sessions=Sessions(key, SystemClock(), redis),
             models=models,
             model_records=ModelRecords(database),
             scorer=Scorer(models),
@@ -171,9 +172,7 @@ async def wired(settings: Settings) -> AsyncIterator[Wiring]:
             escalator=Escalator(database, clock, settings),
             channels=channels,
             outbox=outbox,
-            dispatcher=Dispatcher(
-                outbox, channels, clock, wake, public_url=settings.public_url
-            ),
+            dispatcher=Dispatcher(outbox, channels, clock, wake, public_url=settings.public_url),
             insights=insights,
             dashboard=Overview(source, database, clock, settings, insights),
         )

@@ -17,8 +17,10 @@ import numpy as np
 import structlog
 
 from service import telemetry
+from service.alerts.outbound import Chart
 from service.domain.errors import LostLease, OffbeatError
 from service.domain.series import SCORE, Series
+from service.rules.evaluator import SeriesIndex, evaluate
 from service.storage import keys
 from service.storage.columns import Columns
 from service.storage.head import Head
@@ -36,6 +38,8 @@ _BLOCK_MS = 200
 _RETRY_SECONDS = 0.5
 _DAY_MS = 86_400_000
 _SERIES_AT_ONCE = 500
+#: Samples in the picture of a notification.
+_CHART_POINTS = 288
 
 
 class Worker:
@@ -52,6 +56,7 @@ class Worker:
         self._tenants: dict[int, set[str]] = {}
         self._dirty: dict[str, set[int]] = {}
         self._scored: dict[tuple[str, int], int] = {}
+        self._index = SeriesIndex()
         self._changed = asyncio.Event()
         self._rules_changed = asyncio.Event()
 
@@ -164,6 +169,7 @@ class Worker:
             self.head.drop(tenant)
             self._dirty.pop(tenant, None)
             self._w.engine.forget(tenant)
+            self._index.forget(tenant)
             self._scored = {k: v for k, v in self._scored.items() if k[0] != tenant}
 
     def _owns(self, tenant: str) -> bool:
@@ -280,3 +286,43 @@ class Worker:
             sleeping.cancel()
             changed.cancel()
         self._rules_changed.clear()
+
+    async def _judge_tenant(self, tenant: str, now: float) -> None:
+        """Evaluate every rule of a tenant; one that fails is logged and stops no other."""
+        book = self._w.rules_file.book
+        rules = await self._w.rules.all_for(tenant, book)
+        for rule in rules:
+            try:
+                judgements = evaluate(
+                    rule,
+                    tenant,
+                    self.head,
+                    now,
+                    lookback_seconds=self._w.settings.series_lookback_seconds,
+                    anomaly_threshold=self._w.settings.anomaly_detection_threshold,
+                    index=self._index,
+                )
+                await self._w.engine.apply(
+                    tenant,
+                    rule,
+                    judgements,
+                    now,
+                    policies=book.policies,
+                    chart_of=lambda series: self._chart(tenant, series),
+                )
+            except OffbeatError:
+                raise
+            except Exception:
+                telemetry.RULE_ERRORS.inc()
+                log.exception("rule failed", tenant=tenant, rule=rule.name)
+            else:
+                telemetry.RULES_EVALUATED.inc()
+            await asyncio.sleep(0)  # others of the event loop go on between two rules
+        await self._w.engine.retire(tenant, {rule.id for rule in rules}, now)
+
+    def _chart(self, tenant: str, series: Series) -> Chart | None:
+        """The newest samples, for the picture in a notification."""
+        t, v = self.head.columns(tenant, series.id)
+        if not len(t):
+            return None
+        return {"t": t[-_CHART_POINTS:].tolist(), "v": v[-_CHART_POINTS:].tolist()}

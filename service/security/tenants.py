@@ -1,6 +1,6 @@
 """Tenants and their limits."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Row, delete, insert, select, update
@@ -81,6 +81,12 @@ class TenantStore:
             rows = (await connection.execute(query)).all()
         found = [_tenant(row) for row in rows[:limit]]
         return found, found[-1].id if len(rows) > limit else None
+
+    async def every(self) -> Sequence[Tenant]:
+        """All tenants, by id."""
+        async with self._database.read() as connection:
+            rows = await connection.execute(select(tenants).order_by(tenants.c.id))
+            return [_tenant(row) for row in rows]
 
     async def rename(self, tenant_id: str, name: str, actor: str) -> Tenant:
         """Give the tenant another name; `NotFound`."""

@@ -11,9 +11,9 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.support.roles import PYTHON
 
 from service.demo.series import load_story
+from tests.support.roles import PYTHON
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
@@ -39,9 +39,7 @@ def told(tmp_path: Path) -> Iterator[dict[str, Any]]:
         assert line, (tmp_path / "log.txt").read_text()
         summary: dict[str, Any] = json.loads(line)
         key = Path(summary["admin_key_file"]).read_text().strip()
-        with httpx.Client(
-            base_url=summary["url"], headers={"X-API-Key": key}, timeout=30
-        ) as http:
+        with httpx.Client(base_url=summary["url"], headers={"X-API-Key": key}, timeout=30) as http:
             yield summary | {"http": http}
         process.send_signal(signal.SIGTERM)
         assert process.wait(40) == 0
@@ -63,7 +61,7 @@ def _items(http: httpx.Client, tenant: str, path: str) -> list[dict[str, Any]]:
         assert answer.status_code == 200, answer.text
         page = answer.json()
         items += page["items"]
-        cursor = page.get("next_cursor") or ""
+        cursor = page.get("next") or ""
         if not cursor:
             return items
 

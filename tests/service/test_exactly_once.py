@@ -10,7 +10,6 @@ import httpx
 import numpy as np
 import pytest
 from redis.asyncio import Redis
-from tests.support.roles import end, environment_of, start_role, wait_ready
 
 from service.domain.series import Series
 from service.domain.tenants import Role
@@ -19,6 +18,7 @@ from service.storage import keys
 from service.storage.embedded import EmbeddedStore
 from service.storage.redis import connect
 from service.wiring import prepare, wired
+from tests.support.roles import end, environment_of, start_role, wait_ready
 
 SERIES, STEPS, KILLS = 50, 2000, 20
 A_REQUEST = 10  # steps of every series in one request

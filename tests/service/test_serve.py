@@ -11,10 +11,10 @@ from pathlib import Path
 
 import httpx
 import pytest
-from tests.support.roles import PYTHON, wait_until
 
 from service.storage.embedded import EmbeddedStore
 from service.supervisor import free_port
+from tests.support.roles import PYTHON, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
@@ -66,7 +66,9 @@ class Served:
             except (FileNotFoundError, ProcessLookupError):
                 continue
             if parent == self.process.pid:
-                found["store" if "valkey" in command[0] or "redis" in command[0] else command[-2]] = int(entry.name)
+                found[
+                    "store" if "valkey" in command[0] or "redis" in command[0] else command[-2]
+                ] = int(entry.name)
         return found
 
     def stop(self) -> int:
