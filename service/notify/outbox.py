@@ -225,6 +225,8 @@ class Outbox:
         Raises `InvalidInput` for a cursor that this function did not give.
         """
         filters = filters or DeliveryFilter()
+        if filters.alert_id is not None and not filters.alert_id.isalnum():
+            return [], None  # no id of ours; PostgreSQL takes no NUL
         query = select(outbox).where(outbox.c.tenant == tenant)
         if filters.alert_id is not None:
             query = query.where(outbox.c.alert_id == filters.alert_id)
@@ -256,6 +258,7 @@ class Outbox:
         """
         now = self._clock.now()
         async with self._database.begin() as connection:
+            row = await one(connection, tenant, id)
             done = await connection.execute(
                 update(outbox)
                 .where(
@@ -271,11 +274,11 @@ class Outbox:
                     lease_until=None,
                 )
             )
-            row = await one(connection, tenant, id)
             if not done.rowcount:
                 raise Conflict(
                     f"notification {id} is {row.state}; only one that is dead can be replayed"
                 )
+            row = await one(connection, tenant, id)
             await audit.record(
                 connection,
                 tenant=tenant,

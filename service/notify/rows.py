@@ -114,6 +114,8 @@ def candidates(
 
 async def one(connection: AsyncConnection, tenant: str, id: str) -> Row[Any]:
     """The row of that id; `NotFound` if the tenant has none."""
+    if not (id.isascii() and id.isalnum()):  # no id of ours; PostgreSQL takes no NUL
+        raise NotFound(f"there is no notification {id[:64]!r}")
     query = select(outbox).where(outbox.c.tenant == tenant, outbox.c.id == id)
     row = (await connection.execute(query)).one_or_none()
     if row is None:
@@ -161,6 +163,6 @@ def cursor_after(last: Delivery) -> str:
 def position(cursor: str) -> tuple[float, str]:
     """Where a cursor stands; `InvalidInput` for one that `cursor_after` did not give."""
     micros, dash, id = cursor.partition("-")
-    if not (dash and micros.isascii() and micros.isdigit() and len(micros) <= 16 and id):
+    if not (dash and micros.isascii() and micros.isdigit() and len(micros) <= 16 and id.isalnum()):
         raise InvalidInput("cursor is none that this list gave", where="cursor")
     return int(micros) / 1e6, id[:64]

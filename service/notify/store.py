@@ -128,6 +128,7 @@ class ChannelStore:
 
     async def delete(self, tenant: str, name: str, *, actor: str) -> None:
         """Remove a tenant's own channel; audited. `NotFound` if it has none of that name."""
+        check_name(name)
         async with self._database.begin() as connection:
             done = await connection.execute(
                 delete(channels).where(channels.c.tenant == tenant, channels.c.name == name)

@@ -176,7 +176,11 @@ async def test_list_pages_and_filters_one_tenant(rows: Rows, clock: ManualClock)
     assert [d.alert_id for d in found] == ["acme3"]
     found, _ = await rows.outbox.list("acme", DeliveryFilter(state=DeliveryState.DEAD))
     assert found == []
-    for bad in ("", "x", "1-", "-a", "9" * 30 + "-a", "١-a"):
+    found, _ = await rows.outbox.list("acme", DeliveryFilter(alert_id="\x00"))
+    assert found == []
+    with pytest.raises(NotFound):
+        await rows.outbox.get("acme", "\x00")
+    for bad in ("", "1-\x00", "x", "1-", "-a", "9" * 30 + "-a", "١-a"):
         with pytest.raises(InvalidInput, match="cursor"):
             await rows.outbox.list("acme", cursor=bad)
 

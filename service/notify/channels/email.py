@@ -9,6 +9,7 @@ import asyncio
 import ssl
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from email.errors import MessageError
 from email.headerregistry import Address
 from email.message import EmailMessage
 from email.policy import SMTP
@@ -54,7 +55,7 @@ class EmailChannel:
         """Hand the mail over; `Retryable` or `Permanent` if the server does not take it."""
         try:
             mail = render(notification, message, self._server.sender, self._to)
-        except (ValueError, InvalidInput) as error:
+        except (ValueError, MessageError) as error:
             raise Permanent(f"the mail cannot be written: {error}") from error
         server = self._server
         try:
@@ -101,7 +102,7 @@ def check_address(text: str, where: str) -> str:
     text = text.strip()
     try:
         address = Address(addr_spec=text)
-    except (ValueError, IndexError) as error:
+    except (ValueError, IndexError, MessageError) as error:
         raise InvalidInput(f"{text[:100]!r} is not an e-mail address", where=where) from error
     good = text.isascii() and text.isprintable() and " " not in text and len(text) <= 254
     if not (good and address.username and address.domain):

@@ -37,12 +37,11 @@ class SlackChannel:
 
 def render(message: Message) -> dict[str, Any]:
     """The body for Slack. All that came from outside is escaped: no links, no mentions."""
-    blocks: list[dict[str, Any]] = [_section(_escape("\n".join(message.body)))]
+    blocks = _sections([_escape(line) for line in message.body], "\n")
     if message.items:
-        blocks += _sections([f"• {_escape(item)}" for item in message.items])
+        blocks += _sections([f"• {_escape(item)}" for item in message.items], "\n")
     if message.labels:
-        shown = "   ".join(f"{_escape(k)}: {_code(v)}" for k, v in message.labels)
-        blocks.append(_section(shown))
+        blocks += _sections([f"{_escape(k)}: {_code(v)}" for k, v in message.labels], "   ")
     if message.trend:
         blocks.append(_context(f"`{message.trend}`"))
     buttons = [
@@ -82,17 +81,18 @@ def _state(message: Message) -> str:
 
 
 def _section(text: str) -> dict[str, Any]:
-    return {"type": "section", "text": {"type": "mrkdwn", "text": text[:_SECTION_MAX]}}
+    return {"type": "section", "text": {"type": "mrkdwn", "text": text}}
 
 
-def _sections(lines: list[str]) -> list[dict[str, Any]]:
-    """As few sections as hold all lines."""
-    found, current = [], ""
-    for line in lines:
-        if current and len(current) + len(line) > _SECTION_MAX:
+def _sections(parts: list[str], between: str) -> list[dict[str, Any]]:
+    """As few sections as hold all parts, none of them cut."""
+    found, current = [], parts[0]
+    for part in parts[1:]:
+        if len(current) + len(between) + len(part) > _SECTION_MAX:
             found.append(_section(current))
-            current = ""
-        current += line + "\n"
+            current = part
+        else:
+            current += between + part
     return [*found, _section(current)]
 
 
