@@ -10,15 +10,17 @@ from models.base import Arrays
 from models.ensemble import Detector, Scores
 from models.features import FEATURES
 from models.forecast.choice import Forecast, SeriesForecaster
+from service.detection import counters
 from service.detection.registry import model_arrays
-from service.storage.columns import Times, Values
+from service.storage.columns import Columns, Times, Values
 
 
 @dataclass(frozen=True, slots=True)
 class FitOptions:
-    """How far forecasts look ahead, in steps, and the seed of what is random."""
+    """How far forecasts look ahead, in steps; whether the values count up; the seed."""
 
     horizon: int = 24
+    counter: bool = False
     seed: int = 0
 
 
@@ -46,8 +48,14 @@ def train_series(t_ms: Times, values: Values, options: FitOptions) -> Trained:
     Raises ValueError with too few rows.
     """
     begun = time.process_time()
-    detector = Detector(options.seed).fit(t_ms, values)
-    forecaster = SeriesForecaster(options.horizon).fit(t_ms, values)
+    samples = Columns(t_ms, values)
+    learned = counters.rates(samples) if options.counter else samples
+    detector = Detector(options.seed).fit(*learned)
+    forecaster = SeriesForecaster(options.horizon).fit(*learned)
+    holdout, forecast = detector.holdout_, forecaster.predict(*learned)
+    if options.counter:
+        holdout = counters.totals(samples, holdout)
+        forecast = counters.total_forecast(samples, forecast)
     quality = {
         **detector.quality_,
         "forecaster": forecaster.chosen_,
@@ -64,7 +72,7 @@ def train_series(t_ms: Times, values: Values, options: FitOptions) -> Trained:
         rows=len(finite),
         from_ms=int(t_ms[finite[0]]),
         to_ms=int(t_ms[finite[-1]]),
-        holdout=detector.holdout_,
-        forecast=forecaster.predict(t_ms, values),
+        holdout=holdout,
+        forecast=forecast,
         seconds=time.process_time() - begun,
     )

@@ -41,6 +41,11 @@ class SeriesModel:
         return int(self.manifest["version"])
 
     @property
+    def counter(self) -> bool:
+        """Whether it was trained on rates (`service.detection.counters`)."""
+        return bool(self.manifest.get("counter", False))
+
+    @property
     def judged_until_ms(self) -> int:
         """Up to when the first training judged the history itself; scoring starts after it."""
         return int(self.manifest["judged_until_ms"])

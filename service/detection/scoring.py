@@ -6,6 +6,7 @@ import numpy as np
 import structlog
 
 from models.explanation import Explanation
+from service.detection import counters
 from service.detection.derived import Samples, forecast_samples, score_samples
 from service.detection.records import ModelState
 from service.detection.registry import ModelRegistry, SeriesModel
@@ -66,10 +67,13 @@ class Scorer:
     ) -> Samples:
         # what the first training has judged out of sample is not judged again in sample
         from_ms = max(from_ms, model.judged_until_ms)
-        n_new = len(context.t) - int(np.searchsorted(context.t, from_ms, side="right"))
+        seen = counters.rates(context) if model.counter else context
+        n_new = len(seen.t) - int(np.searchsorted(seen.t, from_ms, side="right"))
         if not n_new:
             return []
-        scores = model.detector.score(context.t, context.v, n_new)
+        scores = model.detector.score(seen.t, seen.v, n_new)
+        if model.counter:
+            scores = counters.totals(context, scores)
         return score_samples(series, scores) + self._forecast(tenant, series, model, context)
 
     def _forecast(
@@ -85,14 +89,22 @@ class Scorer:
             self._forecast_from[name] = (model.version, newest)
             return []
         self._forecast_from[name] = (model.version, int(context.t[-1]))
-        return forecast_samples(series, model.forecaster.predict(context.t, context.v))
+        seen = counters.rates(context) if model.counter else context
+        forecast = model.forecaster.predict(seen.t, seen.v)
+        if model.counter:
+            forecast = counters.total_forecast(context, forecast)
+        return forecast_samples(series, forecast)
 
     def explain(self, tenant: str, series: Series, context: Columns) -> Explanation | None:
-        """Why the newest point has its score; None without a model or points."""
+        """Why the newest point has its score; None without a model or points.
+
+        Of a counter it is the rate, in increase per second, that is explained.
+        """
         model = self._models.load(tenant, series.hex)
-        if model is None or not len(context.t):
+        if model is None:
             return None
-        return model.detector.explain(context.t, context.v)
+        seen = counters.rates(context) if model.counter else context
+        return model.detector.explain(seen.t, seen.v) if len(seen.t) else None
 
     def state(self, tenant: str, series: Series) -> ScoringState:
         """Whether there is a model, which one, and whether it works."""

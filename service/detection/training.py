@@ -16,7 +16,7 @@ from service.detection.fitting import FitOptions, Trained, train_series
 from service.detection.records import ModelRecord, ModelRecords, ModelState
 from service.detection.registry import ModelRegistry
 from service.domain.clock import Clock
-from service.domain.series import Series
+from service.domain.series import MetricType, Series
 from service.settings import Settings
 from service.storage.columns import Columns
 from service.storage.sql.engine import Database
@@ -198,7 +198,7 @@ class Trainer:
         if has_file and record.trained_to is not None and newest <= record.trained_to:
             return None, TrainingReport(skipped=1)
         try:
-            trained = await self._in_pool(samples)
+            trained = await self._in_pool(series, samples)
             record = await self._publish(tenant, series, record, trained, now)
         except Exception as error:
             telemetry.MODELS_FAILED.inc()
@@ -212,8 +212,11 @@ class Trainer:
         telemetry.TRAINING_SECONDS.observe(trained.seconds)
         return record, TrainingReport(trained=1, seconds=trained.seconds)
 
-    async def _in_pool(self, samples: Columns) -> Trained:
-        options = FitOptions(horizon=self._settings.trend_forecast_horizon)
+    async def _in_pool(self, series: Series, samples: Columns) -> Trained:
+        options = FitOptions(
+            horizon=self._settings.trend_forecast_horizon,
+            counter=series.metric_type is MetricType.COUNTER,
+        )
         if self._pool is None:
             self._pool = ProcessPoolExecutor(
                 max_workers=self._settings.parallel_workers,
@@ -253,6 +256,7 @@ class Trainer:
             "judged_until_ms": judged_until,
             "rows": trained.rows,
             "features": list(trained.features),
+            "counter": series.metric_type is MetricType.COUNTER,
             "quality": quality,
         }
         said: Samples = forecast_samples(series, trained.forecast)
