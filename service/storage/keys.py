@@ -13,6 +13,7 @@ offbeat:workers                workers by the time of their last sign of life; k
 offbeat:layout                  shard count and bucket length that the data was stored with
 offbeat:leader                  the scheduler that leads; expires unless renewed
 offbeat:ticket:<id>             a login ticket that was used; expires after the ticket
+offbeat:rule-errors:<tenant>    rules whose last evaluation failed, and why; expires unless renewed
 offbeat:wake:<topic>            pub/sub: look at SQL, files or the registry now, not later
 """
 
@@ -81,3 +82,8 @@ def chunk_pattern(shard: int, tenant: str) -> str:
 def ticket(ticket_id: str) -> str:
     """Marks a login ticket as used; expires after the ticket itself."""
     return f"offbeat:ticket:{ticket_id}"
+
+
+def rule_errors(tenant: str) -> str:
+    """Hash: rule id → why its last evaluation failed; expires."""
+    return f"offbeat:rule-errors:{tenant}"

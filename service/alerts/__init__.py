@@ -1,0 +1,1 @@
+"""The life of alerts in SQL: what they are, whom they notify, when they escalate."""

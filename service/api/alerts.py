@@ -1,0 +1,200 @@
+"""Alerts: what is active, what was, what happened to one, and taking care of it."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Body, Depends, Query, Request
+from pydantic import BaseModel, ConfigDict, Field
+
+from service.alerts.acknowledge import acknowledge
+from service.alerts.snapshot import alert_url
+from service.alerts.store import AlertEvent
+from service.api.deps import allow, tenant_in_path, tenant_of, wiring
+from service.domain.alerts import Alert, AlertState, EventKind
+from service.domain.clock import iso
+from service.domain.errors import Unprocessable
+from service.domain.rules import Severity
+from service.domain.tenants import Permission, Principal
+
+router = APIRouter(prefix="/alerts", tags=["alerts"])
+
+Reader = Annotated[Principal, Depends(allow(Permission.READ))]
+Responder = Annotated[Principal, Depends(allow(Permission.RESPOND))]
+
+_NOTE_MAX = 2000
+
+
+class AlertAnswer(BaseModel):
+    """One alert: one series that breaks one rule, once. Times are ISO 8601, UTC."""
+
+    id: str
+    tenant: str
+    rule_id: str
+    rule_name: str
+    state: AlertState
+    severity: Severity
+    labels: dict[str, str] = Field(description="The series' labels, the rule's, and alertname")
+    annotations: dict[str, str]
+    value: float | None = Field(description="The series' value when it was judged so")
+    expectation: str = Field(examples=["above 0.05", "expected 12 to 19"])
+    series: str = Field(description="Id of the series judged")
+    episode: int = Field(description="The how manyeth time that this series broke this rule")
+    started_at: str | None
+    fired_at: str | None
+    resolved_at: str | None
+    acknowledged_at: str | None
+    acknowledged_by: str | None
+    url: str = Field(description="Where people see it")
+
+
+class EventAnswer(BaseModel):
+    """A line of an alert's timeline."""
+
+    at: str | None
+    kind: EventKind
+    actor: str
+    detail: dict[str, Any]
+
+
+class AlertWithTimeline(AlertAnswer):
+    """An alert and what happened to it, oldest first."""
+
+    timeline: list[EventAnswer]
+
+
+class ActiveAlerts(BaseModel):
+    """Firing before pending ones, then the worst, then the newest."""
+
+    items: list[AlertAnswer]
+
+
+class AlertHistory(BaseModel):
+    """A page of what fired, newest first."""
+
+    items: list[AlertAnswer]
+    next_cursor: str | None = Field(description="Hand it in as `cursor` for the next page")
+
+
+class Acknowledgement(BaseModel):
+    """What may be said with it."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    note: str = Field("", max_length=_NOTE_MAX, examples=["Rolling back the release"])
+
+
+@router.get("/active/{tenant_id}", summary="What is pending or firing")
+async def active(
+    request: Request,
+    principal: Reader,
+    tenant_id: str,
+    state: Annotated[
+        AlertState | None, Query(description="Only pending, or only firing ones")
+    ] = None,
+    severity: Annotated[Severity | None, Query(description="Only those of a severity")] = None,
+    limit: Annotated[int, Query(ge=1, le=10_000)] = 1000,
+) -> ActiveAlerts:
+    """Firing before pending ones, then the worst, then the newest."""
+    tenant = tenant_in_path(principal, tenant_id)
+    if state is AlertState.RESOLVED:
+        raise Unprocessable(
+            f"an active alert is pending or firing; see /alerts/history/{tenant}", where="state"
+        )
+    parts = wiring(request)
+    found = await parts.alerts.active(tenant, state=state, severity=severity, limit=limit)
+    return ActiveAlerts(items=[_shown(alert, parts.settings.public_url) for alert in found])
+
+
+@router.get("/history/{tenant_id}", summary="What has fired")
+async def history(
+    request: Request,
+    principal: Reader,
+    tenant_id: str,
+    cursor: Annotated[str | None, Query(description="From the page before")] = None,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    severity: Annotated[Severity | None, Query(description="Only those of a severity")] = None,
+    rule_id: Annotated[str | None, Query(description="Only those of a rule")] = None,
+) -> AlertHistory:
+    """Newest first, those that still fire included."""
+    tenant = tenant_in_path(principal, tenant_id)
+    parts = wiring(request)
+    found, more = await parts.alerts.history(
+        tenant, cursor, limit, severity=severity, rule_id=_printable(rule_id)
+    )
+    items = [_shown(alert, parts.settings.public_url) for alert in found]
+    return AlertHistory(items=items, next_cursor=more)
+
+
+@router.get("/{alert_id}", summary="Show an alert with its timeline")
+async def show(request: Request, principal: Reader, alert_id: str) -> AlertWithTimeline:
+    """When it began, fired, escalated, whom it notified, who took it, when it was over."""
+    tenant, parts = tenant_of(principal), wiring(request)
+    alert = await parts.alerts.get(tenant, _id(alert_id))
+    timeline = await parts.alerts.events(tenant, alert.id)
+    return AlertWithTimeline(
+        **_shown(alert, parts.settings.public_url).model_dump(),
+        timeline=[_event(event) for event in timeline],
+    )
+
+
+@router.put("/{alert_id}/acknowledge", summary="Acknowledge an alert")
+async def take(
+    request: Request,
+    principal: Responder,
+    alert_id: str,
+    body: Annotated[Acknowledgement | None, Body()] = None,
+) -> AlertAnswer:
+    """Stops its escalation. The first one stands; another one changes nothing.
+
+    409 for an alert that is resolved, with the time, and for one that has not fired.
+    """
+    tenant, parts = tenant_of(principal), wiring(request)
+    note = body.note.strip() if body is not None else ""
+    if not all(c.isprintable() or c in "\n\t" for c in note):
+        raise Unprocessable("note has characters that cannot be printed", where="note")
+    alert = await acknowledge(
+        parts.database,
+        tenant,
+        _id(alert_id),
+        actor=principal.actor,
+        now=parts.clock.now(),
+        note=note,
+    )
+    await parts.wake.publish("timers")
+    return _shown(alert, parts.settings.public_url)
+
+
+def _id(text: str) -> str:
+    # A text that no id can be goes to no database; it is answered as an id that is missing.
+    return text if text.isascii() and text.isalnum() else "-"
+
+
+def _printable(text: str | None) -> str | None:
+    return text if text is None or text.isprintable() else "-"
+
+
+def _shown(alert: Alert, public_url: str) -> AlertAnswer:
+    return AlertAnswer(
+        id=alert.id,
+        tenant=alert.tenant,
+        rule_id=alert.rule_id,
+        rule_name=alert.rule_name,
+        state=alert.state,
+        severity=alert.severity,
+        labels=alert.labels,
+        annotations=alert.annotations,
+        value=alert.value,
+        expectation=alert.expectation,
+        series=alert.source,
+        episode=alert.episode,
+        started_at=iso(alert.started_at),
+        fired_at=iso(alert.fired_at),
+        resolved_at=iso(alert.resolved_at),
+        acknowledged_at=iso(alert.acknowledged_at),
+        acknowledged_by=alert.acknowledged_by,
+        url=alert_url(public_url, alert.tenant, alert.id),
+    )
+
+
+def _event(event: AlertEvent) -> EventAnswer:
+    detail = {k: iso(v) if k == "until" else v for k, v in event.detail.items()}
+    return EventAnswer(at=iso(event.at), kind=event.kind, actor=event.actor, detail=detail)
