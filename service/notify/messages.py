@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from service.domain.alerts import SERIES_ENDED
 from service.domain.notifications import Notification, NotificationKind
 from service.domain.rules import Severity
 from service.notify.plain import clean, moment, number, period, span, spark
@@ -18,6 +19,10 @@ NOISE = frozenset({"__name__", "alertname", "severity", "tenant", "tenant_id"})
 
 #: What people call a place by, most telling first; other labels follow by name.
 _TELLING = ("service", "app", "job", "region", "zone", "cluster", "host", "instance")
+
+# How the evaluator's expectations begin.
+_BEYOND = ("above ", "below ", "at or ", "equal to ", "not ")
+_AHEAD = ("reaches ", "falls to ")
 
 _HEADLINE = 150
 _IN_HEADLINE = 3
@@ -119,25 +124,40 @@ def headline(rule_name: object, labels: Mapping[str, str]) -> str:
 
 
 def _wrong(payload: Mapping[str, Any], labels: Mapping[str, str]) -> str:
-    """`error_rate is 0.12, above 0.05.`"""
-    metric = clean(labels.get("__name__") or "the value", 100)
-    expectation = clean(payload.get("expectation") or "").rstrip(".")
+    """`error_rate is 0.12, above 0.05.`; `expectation` is what the evaluator wrote."""
+    metric, expectation = _judged(payload, labels)
     value = payload.get("value")
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        said = f"{metric} is {number(float(value))}"
-        return _sentence(f"{said}, {expectation}" if expectation else said)
-    return _sentence(f"{metric}: {expectation}" if expectation else f"{metric} breaks the rule")
+    known = isinstance(value, int | float) and not isinstance(value, bool)
+    said = f"{metric} is {number(float(value))}" if known and value is not None else ""
+    if expectation.startswith("no data "):
+        return f"{metric} has sent {expectation}."
+    if expectation.startswith(_AHEAD):
+        said = said or f"{metric} is still well"
+        return f"{said}, and its forecast {expectation}."
+    if expectation:
+        return f"{said}, {expectation}." if said else f"{metric} is {expectation}."
+    return f"{said}." if said else f"{metric} breaks the rule."
 
 
 def _over(payload: Mapping[str, Any], labels: Mapping[str, str]) -> str:
-    """`error_rate is no longer above 0.05.` True also of a series that has fallen silent."""
-    metric = clean(labels.get("__name__") or "the value", 100)
-    expectation = clean(payload.get("expectation") or "").rstrip(".")
+    """`error_rate is no longer above 0.05.`"""
+    metric, expectation = _judged(payload, labels)
+    if payload.get("reason") == SERIES_ENDED:
+        return f"{metric} has sent nothing for so long that the alert was closed."
     if expectation.startswith("expected "):
-        return _sentence(f"{metric} is as expected again ({expectation[len('expected ') :]})")
-    if expectation.startswith(("above ", "below ", "at ", "not ", "equal ")):
-        return _sentence(f"{metric} is no longer {expectation}")
-    return _sentence(f"It is over. It was {metric}: {expectation}" if expectation else "It is over")
+        return f"{metric} is as expected again ({expectation.removeprefix('expected ')})."
+    if expectation.startswith("unlike its past"):
+        return f"{metric} is like its past again."
+    if expectation.startswith(_AHEAD):
+        return f"The forecast of {metric} no longer {expectation.partition(' in ')[0]}."
+    if expectation.startswith(_BEYOND):
+        return f"{metric} is no longer {expectation}."
+    return f"It is over. It was: {metric}, {expectation}." if expectation else "It is over."
+
+
+def _judged(payload: Mapping[str, Any], labels: Mapping[str, str]) -> tuple[str, str]:
+    metric = clean(labels.get("__name__") or "The value", 100)
+    return metric, clean(payload.get("expectation") or "").rstrip(".")
 
 
 def _status(kind: NotificationKind, step: object) -> str:
@@ -200,10 +220,6 @@ def _test(notification: Notification, public_url: str) -> Message:
         link=public_url,
         link_text="Open Offbeat",
     )
-
-
-def _sentence(text: str) -> str:
-    return text[:1].upper() + text[1:] + "." if text.startswith("the ") else text + "."
 
 
 def _notes(annotations: Mapping[str, str]) -> tuple[str, ...]:

@@ -62,22 +62,31 @@ def test_a_test_says_that_nothing_is_wrong() -> None:
 @pytest.mark.parametrize(
     ("value", "expectation", "firing", "resolved"),
     [
-        (
-            3.1,
-            "expected 12 to 19",
-            "m is 3.1, expected 12 to 19.",
-            "m is as expected again (12 to 19).",
-        ),
+        (3.1, "expected 1 to 2", "m is 3.1, expected 1 to 2.", "m is as expected again (1 to 2)."),
         (
             None,
-            "no sample for 5m",
-            "m: no sample for 5m.",
-            "It is over. It was m: no sample for 5m.",
+            "no data for 5m",
+            "m has sent no data for 5m.",
+            "It is over. It was: m, no data for 5m.",
         ),
         (7, "", "m is 7.", "It is over."),
         (12_300_000, "below 1", "m is 12.3 million, below 1.", "m is no longer below 1."),
+        (4, "at or above 4", "m is 4, at or above 4.", "m is no longer at or above 4."),
+        (0, "equal to 0", "m is 0, equal to 0.", "m is no longer equal to 0."),
+        (
+            71,
+            "reaches 90 in 7h",
+            "m is 71, and its forecast reaches 90 in 7h.",
+            "The forecast of m no longer reaches 90.",
+        ),
+        (
+            3,
+            "unlike its past (anomaly score 0.9995)",
+            "m is 3, unlike its past (anomaly score 0.9995).",
+            "m is like its past again.",
+        ),
         (None, "", "m breaks the rule.", "It is over."),
-        (True, "above 1.", "m: above 1.", "m is no longer above 1."),
+        (True, "above 1.", "m is above 1.", "m is no longer above 1."),
     ],
 )
 def test_sentences(value: object, expectation: str, firing: str, resolved: str) -> None:
@@ -86,6 +95,14 @@ def test_sentences(value: object, expectation: str, firing: str, resolved: str) 
     assert message.sentence == firing
     message = compose(notification(NotificationKind.RESOLVED, **changed), NOW, URL)
     assert message.sentence == resolved
+
+
+def test_a_series_that_ended_is_not_called_well() -> None:
+    item = notification(NotificationKind.RESOLVED, reason="series ended")
+    message = compose(item, NOW, URL)
+    assert message.sentence == (
+        "error_rate has sent nothing for so long that the alert was closed."
+    )
 
 
 @pytest.mark.parametrize(
