@@ -253,7 +253,8 @@ def rules_check(
     """Check rules files: every problem with file, line, column and reason; status 1 if any."""
     from service.rules.loader import RuleFileError, RulesFile
 
-    report, bad = [], False
+    report: list[dict[str, Any]] = []
+    bad = False
     for path in files:
         try:
             book = RulesFile(path, _settings().alert_cooldown_period).load()
@@ -269,7 +270,7 @@ def rules_check(
     if as_json:
         out.print_json(json.dumps(report))
     for item in report if not as_json else []:
-        for problem in item["problems"]:  # type: ignore[attr-defined] # a list of str
+        for problem in item["problems"]:
             err.print(problem, markup=False)
         if not item["problems"]:
             out.print(f"{item['file']}: {item['rules']} rules, all well", markup=False)

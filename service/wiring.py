@@ -3,6 +3,8 @@
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 from redis.asyncio import Redis
 
@@ -10,9 +12,6 @@ from service.alerts.engine import AlertEngine
 from service.alerts.escalator import Escalator
 from service.alerts.store import AlertStore
 from service.detection.records import ModelRecords
-from service.detection.registry import ModelRegistry
-from service.detection.scoring import Scorer
-from service.detection.training import Trainer
 from service.domain.clock import Clock, SystemClock
 from service.domain.errors import ConfigurationError
 from service.domain.rules import Rule
@@ -39,6 +38,11 @@ from service.storage.sql.engine import Database
 from service.storage.sql.migrate import migrate
 from service.storage.wake import WakeUps
 
+if TYPE_CHECKING:
+    from service.detection.registry import ModelRegistry
+    from service.detection.scoring import Scorer
+    from service.detection.training import Trainer
+
 
 @dataclass(frozen=True)
 class Wiring:
@@ -60,10 +64,8 @@ class Wiring:
     keys: KeyRing
     tenants: TenantStore
     sessions: Sessions
-    models: ModelRegistry
+    model_key: bytes
     model_records: ModelRecords
-    scorer: Scorer
-    trainer: Trainer
     rules: RuleStore
     rules_file: RulesFile
     alerts: AlertStore
@@ -74,6 +76,38 @@ class Wiring:
     dispatcher: Dispatcher
     insights: Findings
     dashboard: Overview
+
+    # What loads scikit-learn and statsmodels is made on first use: the API starts without it.
+
+    @cached_property
+    def models(self) -> "ModelRegistry":
+        """The trained models."""
+        from service.detection.registry import ModelRegistry
+
+        return ModelRegistry(self.settings.model_dir, self.model_key)
+
+    @cached_property
+    def scorer(self) -> "Scorer":
+        """Scores new points; for workers."""
+        from service.detection.scoring import Scorer
+
+        return Scorer(self.models)
+
+    @cached_property
+    def trainer(self) -> "Trainer":
+        """Trains models; for schedulers."""
+        from service.detection.training import Trainer
+
+        return Trainer(
+            self.settings,
+            self.database,
+            self.clock,
+            self.models,
+            series=self.source,
+            reader=self.source,
+            writer=self.writer,
+            wake=self.wake,
+        )
 
     @property
     def bucket_ms(self) -> int:
@@ -123,7 +157,6 @@ async def wired(settings: Settings) -> AsyncIterator[Wiring]:
             intake.forget(tenant)
 
         secrets = SecretBox(derive(key, "secrets"))
-        models = ModelRegistry(settings.model_dir, derive(key, "models"))
         rules = RuleStore(database, clock, settings.alert_cooldown_period)
         rules_file = RulesFile(settings.alert_rules, settings.alert_cooldown_period)
         channels = ChannelStore(database, clock, secrets, settings)
@@ -152,19 +185,8 @@ async def wired(settings: Settings) -> AsyncIterator[Wiring]:
             tenants=TenantStore(database, clock, forget),
             # People log in by their own clock, also where the service runs on a time lapse.
             sessions=Sessions(key, SystemClock(), redis),
-            models=models,
+            model_key=derive(key, "models"),
             model_records=ModelRecords(database),
-            scorer=Scorer(models),
-            trainer=Trainer(
-                settings,
-                database,
-                clock,
-                models,
-                series=source,
-                reader=source,
-                writer=writer,
-                wake=wake,
-            ),
             rules=rules,
             rules_file=rules_file,
             alerts=AlertStore(database),

@@ -19,6 +19,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from service.demo.receiver import Received, Receiver, sentence
 from service.demo.series import Story, load_story
 from service.domain.clock import TimeLapse
+from service.domain.errors import OffbeatError
 from service.settings import load_settings, variable
 from service.supervisor import Supervisor
 
@@ -89,7 +90,8 @@ class _Api:
         if key:
             headers["X-API-Key"] = key
         answer = self._client.request(method, path, json=body, headers=headers)
-        answer.raise_for_status()
+        if answer.is_error:
+            raise OffbeatError(f"{method} {path} answered {answer.status_code}: {answer.text}")
         return answer.json() if answer.content else None
 
     def pages(self, path: str, *, tenant: str) -> list[dict[str, Any]]:
@@ -100,7 +102,7 @@ class _Api:
             glue = "&" if "?" in path else "?"
             page = self("GET", f"{path}{glue}cursor={cursor}" if cursor else path, tenant=tenant)
             items += page["items"]
-            cursor = page.get("next_cursor") or ""
+            cursor = page.get("next") or ""
             if not cursor:
                 return items
 
@@ -180,15 +182,16 @@ class _Play:
         for tenant, name in self.story.tenants:
             self.api("POST", "/tenants", {"id": tenant, "name": name})
             self.api("PUT", f"/tenants/{tenant}/quota", {"sample_age_seconds": 60 * 86400})
-            made = self.api(
-                "POST", f"/tenants/{tenant}/keys", {"role": "responder", "name": _RESPONDER}
-            )
+            wanted = {"role": "responder", "name": _RESPONDER}
+            made = self.api("POST", f"/tenants/{tenant}/keys", wanted)
             self.responders[tenant] = made["key"]
-            for channel, kind in (("slack", "slack"), ("manager", "webhook")):
+            for channel, kind, address in (
+                ("slack", "slack", "webhook_url"),
+                ("manager", "webhook", "url"),
+            ):
                 url = f"{self.receiver.url}/{tenant}/{channel}"
-                self.api(
-                    "PUT", f"/alerts/channels/{channel}", {"type": kind, "url": url}, tenant=tenant
-                )
+                body = {"type": kind, address: url}
+                self.api("PUT", f"/alerts/channels/{channel}", body, tenant=tenant)
 
     def _fill(self, end: float) -> None:
         """Send the history, up to six hours before the end."""
@@ -294,11 +297,8 @@ class _Play:
             for series in self.api.pages(
                 '/analytics/series?match={__name__=~".*:anomaly_score"}', tenant=tenant
             ):
-                found = self.api(
-                    "GET",
-                    f"/analytics/series/{series['id']}/samples?start=0&end={time.time()}",
-                    tenant=tenant,
-                )
+                path = f"/analytics/series/{series['id']}/samples?start=0&end={time.time()}"
+                found = self.api("GET", path, tenant=tenant)
                 s.anomalies += sum(v is not None and v >= threshold for v in found["v"])
             s.links[tenant] = self.api("POST", f"/dashboard/{tenant}/link", tenant=tenant)["url"]
         for delivery in self.receiver.received:
