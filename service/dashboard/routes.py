@@ -3,6 +3,7 @@
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Form, Query, Request
+from sqlalchemy import RowMapping
 from starlette.responses import Response
 
 from service.dashboard.pages import PageRoute, go, page, static_app
@@ -20,6 +21,7 @@ from service.domain.alerts import AlertState
 from service.domain.errors import Forbidden, NotFound, Unauthenticated
 from service.domain.series import parse_series_id
 from service.domain.tenants import Permission, Principal, Role
+from service.insights import words
 
 __all__ = ["router", "static_app"]
 
@@ -27,6 +29,7 @@ router = APIRouter(route_class=PageRoute, include_in_schema=False)
 
 _HISTORY = 50
 _SERIES = 100
+_LARGE = 3  # alerts with their picture; more are lines below them
 
 
 @router.get("/")
@@ -113,7 +116,16 @@ async def _overview(request: Request, tenant_id: str) -> dict[str, Any]:
     limits = await parts.tenants.limits(tenant_id)
     shown = await parts.dashboard.for_tenant(tenant_id, series_limit=limits.series)
     firing = sum(1 for c in shown.alerts if c.alert.state is AlertState.FIRING)
-    return _frame(principal, name, "overview", firing) | {"o": shown, "now": shown.at}
+    base = parts.settings.external_url or str(request.base_url)
+    frame = _frame(principal, name, "overview", firing)
+    large = [card for card in shown.alerts[:_LARGE] if card.chart is not None]
+    return frame | {
+        "o": shown,
+        "large": large,
+        "small": [card for card in shown.alerts if card not in large],
+        "now": shown.at,
+        "base_url": base.rstrip("/"),
+    }
 
 
 def _frame(principal: Principal, name: str, here: str, firing: int) -> dict[str, Any]:
@@ -174,7 +186,7 @@ async def _series(request: Request, tenant_id: str, series_id: str) -> dict[str,
         raise NotFound(f"there is no series {series_id[:32]!r}")
     shown = await parts.dashboard.series(tenant_id, number)
     frame = _frame(principal, name, "series", await parts.dashboard.firing(tenant_id))
-    return frame | {"s": shown, "now": shown.at}
+    return frame | {"s": shown, "now": shown.at, "quality": _quality(shown.model)}
 
 
 @router.get("/dashboard/{tenant_id}/alerts")
@@ -203,3 +215,23 @@ async def _alerts(request: Request, tenant_id: str, before: float | None) -> dic
     shown = await parts.dashboard.alerts(tenant_id, before=before, most=_HISTORY)
     frame = _frame(principal, name, "alerts", await parts.dashboard.firing(tenant_id))
     return frame | {"a": shown, "before": before, "now": parts.clock.now()}
+
+
+# What training measured, as a person would call it; the rest stands in the JSON.
+_QUALITY = {
+    "forecaster": "Forecast by",
+    "forecast_error": "Forecast error",
+    "forecast_coverage": "Inside its range",
+}
+
+
+def _quality(model: RowMapping | None) -> list[tuple[str, str]]:
+    found = []
+    measured = model["quality"] if model is not None else {}
+    for key, name in _QUALITY.items():
+        value = measured.get(key)
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            found.append((name, words.percent(value) if "coverage" in key else words.figure(value)))
+        elif isinstance(value, str) and value:
+            found.append((name, value.replace("_", " ")))
+    return found

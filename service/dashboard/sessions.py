@@ -13,7 +13,7 @@ COOKIE = "offbeat_session"
 SECONDS = 7 * 86400.0
 
 # A path of ours, so that a link cannot send anybody elsewhere after the login.
-_PATH = re.compile(r"/(?:[A-Za-z0-9_~.%-][A-Za-z0-9_~.%/?&=-]*)?")
+_PATH = re.compile(r"/(?:[A-Za-z0-9_~.%-][A-Za-z0-9_~.%/?&=-]*)?(?:#[A-Za-z0-9_-]*)?")
 
 
 def wiring(request: Request) -> Wiring:

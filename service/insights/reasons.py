@@ -167,10 +167,6 @@ def _state(t: records.Told) -> str:
 
 
 def _due_channels(due: records.Due) -> list[str]:
-    """The channels of the step that is due, from the snapshot of the policy."""
-    steps, step = due.payload.get("steps"), due.payload.get("step", 0)
-    if not isinstance(steps, list) or not isinstance(step, int) or not 0 <= step < len(steps):
-        return []
-    entry = steps[step]
-    channels = entry.get("channels") if isinstance(entry, dict) else None
+    """The channels of the step that is due, as the escalation's timer names them."""
+    channels = due.payload.get("channels")
     return [str(c) for c in channels] if isinstance(channels, list) else []

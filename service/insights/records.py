@@ -6,21 +6,13 @@ from dataclasses import dataclass
 from sqlalchemy import RowMapping, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from service.alerts.records import alert_of
 from service.domain.alerts import ACTIVE, Alert, AlertState
 from service.domain.notifications import DeliveryState
-from service.domain.rules import Severity
 from service.storage.sql.tables import alert_events, alerts, models, outbox, timers
 
 _MOST_ALERTS = 200
 _MOST_EPISODES = 5000
-
-
-def alert_of(row: RowMapping) -> Alert:
-    """An alert as SQL keeps it."""
-    fields = dict(row)
-    fields["state"] = AlertState(fields["state"])
-    fields["severity"] = Severity(fields["severity"])
-    return Alert(**fields)
 
 
 async def active_alerts(connection: AsyncConnection, tenant: str) -> list[Alert]:

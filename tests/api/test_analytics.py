@@ -75,7 +75,7 @@ async def test_the_dashboard_says_who_is_needed_and_why(
     await seed.timer(
         alert,
         seed.now + 120,
-        {"step": 1, "steps": [{"channels": ["slack"]}, {"channels": ["sms"]}]},
+        {"step": 2, "channels": ["sms"]},
     )
     answer = await client.get("/analytics/dashboard/acme", headers=reader)
     assert answer.status_code == 200

@@ -37,7 +37,9 @@ def end(process: "subprocess.Popen[bytes]", how: signal.Signals = signal.SIGTERM
     return process.wait(30)
 
 
-def environment_of(data_dir: Path, redis_url: str, database_url: str, **more: str) -> dict[str, str]:
+def environment_of(
+    data_dir: Path, redis_url: str, database_url: str, **more: str
+) -> dict[str, str]:
     """Variables of a service on these stores, with a free port."""
     return {
         "OFFBEAT_DATA_DIR": str(data_dir),

@@ -28,16 +28,23 @@ from service.storage.sql.engine import Database
 from service.storage.sql.tables import alert_events, alerts, models, outbox, timers
 
 BUCKET_MS = 21_600_000
-SHARDS = 1
 
 
 class Seed:
     """One tenant's data. Times are Unix seconds."""
 
-    def __init__(self, redis: Redis, database: Database, now: float, tenant: str = "acme") -> None:
+    def __init__(
+        self,
+        redis: Redis,
+        database: Database,
+        now: float,
+        tenant: str = "acme",
+        shards: int = 1,
+    ) -> None:
         self.redis, self.database, self.now, self.tenant = redis, database, now, tenant
-        self.registry = SeriesRegistry(redis, SHARDS)
-        self.source = Source(self.registry, ChunkReader(redis, SHARDS, BUCKET_MS))
+        self.registry = SeriesRegistry(redis, shards)
+        self.source = Source(self.registry, ChunkReader(redis, shards, BUCKET_MS))
+        self.shard = keys.shard_of(tenant, shards)
         self._writer = ChunkWriter(redis, BUCKET_MS, 100 * 365 * 86_400_000)
         self._entries = 0
 
@@ -49,7 +56,7 @@ class Seed:
     async def put_all(self, columns: Sequence[tuple[Series, Any, Any]]) -> None:
         """Store samples of many series."""
         await self.registry.register(self.tenant, [s for s, _, _ in columns])
-        await self.redis.set(keys.epoch(0), "1")
+        await self.redis.set(keys.epoch(self.shard), "1")
         batch = Batch.join(
             [
                 Batch(
@@ -62,7 +69,7 @@ class Seed:
         )
         self._entries += 1
         entry = Entry(f"{self._entries}-0".encode(), self.tenant, batch)
-        await self._writer.apply(0, 1, [entry])
+        await self._writer.apply(self.shard, 1, [entry])
 
     async def modelled(
         self,
