@@ -14,6 +14,9 @@ from service.storage.sql.tables import outbox
 #: Rows of one tenant's channel that a single claim takes at most.
 LANE_CLAIM = 4
 
+# Due rows that one claim ranks: a backlog must not make every claim slow.
+_WINDOW = 2000
+
 #: States in which a row waits for its time.
 WAITING = (DeliveryState.PENDING, DeliveryState.RETRY)
 #: States in which a row is not finished.
@@ -88,22 +91,24 @@ def candidates(
         earlier.c.state.in_(OPEN),
         earlier.c.created_at < outbox.c.created_at,
     )
-    place = (
-        func.row_number()
-        .over(
-            partition_by=(outbox.c.tenant, outbox.c.channel),
-            order_by=(outbox.c.due_at, outbox.c.created_at, outbox.c.id),
-        )
-        .label("place")
-    )
-    found = select(outbox.c.id, outbox.c.tenant, outbox.c.channel, outbox.c.due_at, place).where(
-        due(now), ~unfinished
-    )
+    found = select(
+        outbox.c.id, outbox.c.tenant, outbox.c.channel, outbox.c.due_at, outbox.c.created_at
+    ).where(due(now), ~unfinished)
     if full:
         found = found.where(tuple_(outbox.c.tenant, outbox.c.channel).not_in(list(full)))
     if ours:
         found = found.where(outbox.c.id.not_in(list(ours)))
-    ranked = found.subquery()
+    # A lane that fills this window is full after one claim, and left out of the next.
+    oldest = found.order_by(outbox.c.due_at, outbox.c.id).limit(_WINDOW).subquery()
+    place = (
+        func.row_number()
+        .over(
+            partition_by=(oldest.c.tenant, oldest.c.channel),
+            order_by=(oldest.c.due_at, oldest.c.created_at, oldest.c.id),
+        )
+        .label("place")
+    )
+    ranked = select(oldest, place).subquery()
     return (
         select(ranked.c.id, ranked.c.tenant, ranked.c.channel)
         .where(ranked.c.place <= LANE_CLAIM)
