@@ -27,6 +27,7 @@ from models.features import MEMORY, typical
 from models.forecast.autoregressive import RidgeForecaster
 from models.forecast.seasonal import SeasonalMedian, SeasonalNaive
 from models.forecast.theta import Theta
+from models.forecast.trend import DampedTrend
 from models.grid import Grid
 
 ROWS_MIN = 32
@@ -34,6 +35,7 @@ ROWS_MIN = 32
 FITTED_SHARE = 0.7
 #: Moments of the rest from which they must look ahead.
 ORIGINS = 40
+FLAT_HANDICAP = 1.1
 
 
 class Kind(NamedTuple):
@@ -53,6 +55,7 @@ KINDS: dict[str, Kind] = {
         lambda period, memory: SeasonalNaive(7 * period), SeasonalNaive.from_arrays
     ),
     "ridge": Kind(RidgeForecaster, RidgeForecaster.from_arrays),
+    "trend": Kind(lambda period, memory: DampedTrend(), DampedTrend.from_arrays),
     "theta": Kind(lambda period, memory: Theta(period), Theta.from_arrays),
 }
 
@@ -62,7 +65,7 @@ class Forecast:
     """The next values: all (horizon,), times in milliseconds, `lower <= value <= upper`.
 
     `model` names the forecaster; `fell_back` says that the chosen one left all reason and the
-    plain one spoke instead.
+    last value stands in for it.
     """
 
     t_ms: Integers
@@ -96,8 +99,7 @@ class SeriesForecaster:
         laid = self.grid_.lay(t_ms, values)
         self.middle_, self.unit_ = typical(laid.y)
         y, first, n = self._inside(laid.y), laid.first, len(laid.y)
-        low, high = float(y.min()), float(y.max())
-        self.reason_ = np.array([low - (high - low), high + (high - low)])
+        self.range_ = np.array([float(y.min()), float(y.max())])
         self.floor_ = 0.0 if float(laid.y.min()) >= 0 else -np.inf
 
         cut = max(ROWS_MIN // 2, round(FITTED_SHARE * n))
@@ -111,17 +113,16 @@ class SeriesForecaster:
         for name in self._candidates(cut):
             model = self._make(name, memory).fit(y[:cut], first)
             path = model.predict(windows, first + origins, horizon)
-            if self._unreasonable(path):
+            if self._unreasonable(path, windows):
                 continue
             paths[name] = path
             self.errors_[name] = float(np.abs(path - truth).mean()) * self.unit_
-        self.chosen_ = min(self.errors_, key=self.errors_.__getitem__)
+        self.chosen_ = min(self.errors_, key=self._cost)
         self._learn_widths(truth - paths[self.chosen_], horizon)
         self.error_ = self.errors_[self.chosen_]
         spread = (truth - paths[self.chosen_]) / self.unit_scale_[:horizon]
         self.coverage_ = float(((spread >= self.sides_[0]) & (spread <= self.sides_[1])).mean())
         self.model_ = self._make(self.chosen_, MEMORY).fit(y, first)
-        self.plain_ = SeasonalNaive(self.grid_.period or 1)
         keep = np.flatnonzero(np.isfinite(values))[-MEMORY:]
         self.tail_t_, self.tail_v_ = t_ms[keep], values[keep]
         return self
@@ -134,9 +135,9 @@ class SeriesForecaster:
         y = self._inside(laid.y)[-MEMORY:]
         index = np.array([laid.first + len(laid.y)], np.int64)
         path = self.model_.predict(y[None], index, self.horizon)
-        fell_back = self._unreasonable(path)
+        fell_back = self._unreasonable(path, y[None])
         if fell_back:
-            path = np.clip(self.plain_.predict(y[None], index, self.horizon), *self.reason_)
+            path = np.repeat(y[None, -1:], self.horizon, axis=1)
         value = path[0]
         lower = self._outside(value + self.sides_[0] * self.unit_scale_)
         upper = self._outside(value + self.sides_[1] * self.unit_scale_)
@@ -147,13 +148,17 @@ class SeriesForecaster:
             value,
             np.minimum(lower, value),
             np.maximum(upper, value),
-            "seasonal_naive" if fell_back else self.chosen_,
+            "naive" if fell_back else self.chosen_,
             fell_back,
         )
 
+    def _cost(self, name: str) -> float:
+        # a flat line warns of nothing: what moves may be wrong by a tenth more
+        return self.errors_[name] * (FLAT_HANDICAP if name == "naive" else 1.0)
+
     def _candidates(self, rows: int) -> list[str]:
         period = self.grid_.period
-        names = ["naive", "ridge", "theta"]
+        names = ["naive", "trend", "ridge", "theta"]
         if 1 < period <= rows:
             names.append("seasonal_naive")
         if 1 < 3 * period <= min(rows, MEMORY):
@@ -188,8 +193,13 @@ class SeriesForecaster:
     def _outside(self, x: Array) -> Array:
         return np.maximum(self.middle_ + self.unit_ * x, self.floor_)
 
-    def _unreasonable(self, path: Array) -> bool:
-        low, high = self.reason_
+    def _unreasonable(self, path: Array, windows: Array) -> bool:
+        """Whether a path leaves what was ever seen, and what is now, by more than that range."""
+        low, high = self.range_
+        margin = max(high - low, 1.0)
+        recent = windows[:, -24:]
+        low = np.minimum(low, recent.min(axis=1, keepdims=True)) - margin
+        high = np.maximum(high, recent.max(axis=1, keepdims=True)) + margin
         return not bool(np.all((path >= low) & (path <= high)))
 
     def to_arrays(self) -> Arrays:
@@ -200,7 +210,7 @@ class SeriesForecaster:
             "level": np.array(self.level),
             "chosen": np.array(self.chosen_),
             "normal": np.array([self.middle_, self.unit_, self.floor_]),
-            "reason": self.reason_,
+            "range": self.range_,
             "scale": self.unit_scale_,
             "sides": self.sides_,
             "tail_t": self.tail_t_,
@@ -215,11 +225,10 @@ class SeriesForecaster:
         own.grid_ = Grid.from_arrays(arrays)
         own.chosen_ = str(arrays["chosen"])
         own.middle_, own.unit_, own.floor_ = (float(v) for v in floats(arrays, "normal"))
-        own.reason_ = floats(arrays, "reason")
+        own.range_ = floats(arrays, "range")
         own.unit_scale_ = floats(arrays, "scale")
         own.sides_ = floats(arrays, "sides")
         own.tail_t_ = np.asarray(arrays["tail_t"], np.int64)
         own.tail_v_ = floats(arrays, "tail_v")
         own.model_ = KINDS[own.chosen_].load(within("model", arrays))
-        own.plain_ = SeasonalNaive(own.grid_.period or 1)
         return own
