@@ -106,7 +106,7 @@ def compose(notification: Notification, now: float, public_url: str) -> Message:
         trend=spark(values) if isinstance(values, list) else "",
         link=_url(payload.get("url")) or public_url,
         link_text="See what happened" if resolved else "Open and acknowledge",
-        runbook=_url(annotations.get("runbook_url") or annotations.get("runbook")),
+        runbook="" if resolved else _url(annotations.get("runbook_url")),
     )
 
 
