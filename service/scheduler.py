@@ -33,6 +33,7 @@ class Scheduler:
         name = f"{socket.gethostname()}-{os.getpid()}.{uuid.uuid4().hex[:8]}"
         self._leases = Leases(wiring.redis, name, wiring.settings.worker_lease_seconds)
         self._timers_changed = asyncio.Event()
+        self._training: asyncio.Task[None] | None = None
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until `stop`; what is in flight is finished or left to its lease."""
@@ -60,11 +61,18 @@ class Scheduler:
                 escalating.cancel()
         finally:
             jobs.shutdown(wait=False)
-            self._w.trainer.close()
+            if self._training is not None:  # what it has not stored is trained again
+                self._training.cancel()
+                await asyncio.wait({self._training}, timeout=5)
+            await asyncio.to_thread(self._w.trainer.close)
             await self._guard(self._leases.resign, "leadership")
 
     async def _train(self) -> None:
-        await self._guard(self._train_if_leading, "training")
+        self._training = asyncio.create_task(self._guard(self._train_if_leading, "training"))
+        try:
+            await asyncio.wait({self._training})
+        finally:
+            self._training = None
 
     async def _train_if_leading(self) -> None:
         if not await self._leases.lead():

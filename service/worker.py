@@ -11,7 +11,8 @@ import os
 import socket
 import time
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
 
 import numpy as np
 import structlog
@@ -57,6 +58,7 @@ class Worker:
         self._dirty: dict[str, set[int]] = {}
         self._scored: dict[tuple[str, int], int] = {}
         self._index = SeriesIndex()
+        self._stop = asyncio.Event()
         self._changed = asyncio.Event()
         self._rules_changed = asyncio.Event()
 
@@ -68,32 +70,41 @@ class Worker:
     async def run(self, stop: asyncio.Event) -> None:
         """Work until `stop`; then release the shards so that another can take them at once."""
         await self._w.check_layout()
+        self._stop = stop
         async with asyncio.TaskGroup() as group:
-            tasks = [
-                group.create_task(self._repeat(self._hold, stop, "leases")),
-                group.create_task(self._repeat(self._store, stop, "store")),
-                group.create_task(self._repeat(self._detect, stop, "detection")),
-                group.create_task(self._repeat(self._judge, stop, "rules")),
+            loops = [
+                group.create_task(self._repeat(step, name))
+                for step, name in (
+                    (self._hold, "leases"),
+                    (self._store, "store"),
+                    (self._detect, "detection"),
+                    (self._judge, "rules"),
+                )
+            ]
+            hearing = [
                 group.create_task(self._w.wake.forward(self._rules_changed, "rules")),
                 group.create_task(self._hear_models()),
             ]
-            await stop.wait()
-            for task in tasks:
+            await asyncio.wait(loops)
+            for task in hearing:
                 task.cancel()
         await self._give_back()
 
-    async def _repeat(
-        self, step: Callable[[], Awaitable[None]], stop: asyncio.Event, name: str
-    ) -> None:
-        while not stop.is_set():
+    async def _repeat(self, step: Callable[[], Awaitable[None]], name: str) -> None:
+        """Take steps until told to stop; each is finished, none is cut short."""
+        while not self._stop.is_set():
             try:
                 await step()
             except OffbeatError as error:
                 log.warning(f"{name} interrupted", reason=str(error))
-                await asyncio.sleep(_RETRY_SECONDS)
+                await self._pause(_RETRY_SECONDS)
             except Exception:
                 log.exception(f"{name} failed")
-                await asyncio.sleep(_RETRY_SECONDS)
+                await self._pause(_RETRY_SECONDS)
+
+    async def _pause(self, seconds: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._stop.wait(), seconds)
 
     # leases
 
@@ -116,7 +127,7 @@ class Worker:
                 self._drop(shard)
             if epoch:
                 self._held_until[shard] = begun + self._leases.seconds
-        await asyncio.sleep(self._leases.seconds / 4)
+        await self._pause(self._leases.seconds / 4)
 
     async def _take(self, shard: int, epoch: int) -> None:
         """Own a shard: read its newest samples into the head, then follow its log."""
@@ -186,7 +197,7 @@ class Worker:
 
     async def _store(self) -> None:
         if not self._epochs:
-            await asyncio.sleep(0.05)
+            await self._pause(0.05)
             return
         found = await self._w.log.read(
             dict(self._positions), count=_ENTRIES_AT_ONCE, block_ms=_BLOCK_MS
@@ -278,14 +289,22 @@ class Worker:
                 await self._judge_tenant(tenant, now)
         interval = self._w.settings.alert_evaluation_interval
         due = (now // interval + 1) * interval
-        sleeping = asyncio.ensure_future(self._w.clock.sleep(max(0.0, due - self._w.clock.now())))
-        changed = asyncio.ensure_future(self._rules_changed.wait())
-        try:
-            await asyncio.wait({sleeping, changed}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            sleeping.cancel()
-            changed.cancel()
+        await self._first_of(
+            self._w.clock.sleep(max(0.0, due - self._w.clock.now())),
+            self._rules_changed.wait(),
+            self._stop.wait(),
+        )
         self._rules_changed.clear()
+
+    @staticmethod
+    async def _first_of(*waits: Coroutine[Any, Any, object]) -> None:
+        """Return when one of the waits is over; the others are dropped."""
+        waiting = [asyncio.ensure_future(wait) for wait in waits]
+        try:
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for one in waiting:
+                one.cancel()
 
     async def _judge_tenant(self, tenant: str, now: float) -> None:
         """Evaluate every rule of a tenant; one that fails is logged and stops no other."""

@@ -124,15 +124,12 @@ async def _acting(request: Request, principal: Principal) -> Principal:
     """The principal with the tenant that the request names, if it may act for it."""
     named = request.headers.get("x-tenant-id")
     in_path = request.path_params.get("tenant_id")
-    for wanted in (named, in_path):
-        if wanted is None or wanted == principal.tenant:
-            continue
-        if principal.role is not Role.ADMIN or (wanted == in_path and named is not None):
-            raise no_tenant(wanted)
-        if wanted == PLATFORM and wanted == in_path:
-            continue
-        if not TENANT_ID.fullmatch(wanted):
-            raise no_tenant(wanted)
-        await wiring(request).tenants.get(wanted)
-        principal = Principal(principal.key_id, principal.name, principal.role, wanted)
-    return principal
+    wanted = in_path if named is None else named
+    if in_path is not None and wanted != in_path:
+        raise no_tenant(in_path)
+    if wanted is None or wanted == principal.tenant or (named is None and wanted == PLATFORM):
+        return principal
+    if principal.role is not Role.ADMIN or not TENANT_ID.fullmatch(wanted):
+        raise no_tenant(wanted)
+    await wiring(request).tenants.get(wanted)
+    return Principal(principal.key_id, principal.name, principal.role, wanted)
