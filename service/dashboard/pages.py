@@ -1,6 +1,7 @@
 """Templates, static files, and how a page answers when something is wrong."""
 
 import hashlib
+import re
 from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -13,7 +14,7 @@ from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 from starlette.datastructures import Headers
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.staticfiles import StaticFiles
@@ -27,6 +28,7 @@ from service.insights import words
 FOLDER = Path(__file__).parent
 _STATIC = FOLDER / "static"
 _VENDOR = ("vendor/htmx.min.js", "vendor/uPlot.iife.min.js", "vendor/uPlot.min.css")
+_LABEL = re.compile(r"\b([A-Za-z_]\w*)=([^\s;,&]+)")
 _YEAR = "public, max-age=31536000, immutable"
 
 #: Scripts, styles and pictures of our own files only.
@@ -89,6 +91,11 @@ def _actor(text: str | None) -> str:
     return (text or "somebody").partition(":")[2] or text or "somebody"
 
 
+def _emphasised(text: str) -> Markup:
+    """Text with the values of labels (`cdn=edge-7`) standing out."""
+    return Markup(_LABEL.sub(r"\1=<em>\2</em>", str(escape(text))))  # noqa: S704  (escaped)
+
+
 @lru_cache(maxsize=1)
 def _templates() -> Environment:
     environment = Environment(
@@ -99,7 +106,12 @@ def _templates() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters.update(
-        moment=_moment, json=_json, actor=_actor, figure=words.figure, span=words.span
+        emphasised=_emphasised,
+        moment=_moment,
+        json=_json,
+        actor=_actor,
+        figure=words.figure,
+        span=words.span,
     )
     environment.globals.update(asset=_asset, vendor_missing=vendor_missing)
     return environment

@@ -189,12 +189,12 @@ def describe_run(w: Watched, run: unusual.Run, now: float) -> str:
     if run.ended:
         when += f" until {words.span(now - run.until / 1000)} ago"
     if run.expected is None:
-        text = f"{words.figure(run.value, name)}, unusual {when}"
+        text = f"{words.rough(run.value, name)}, unusual {when}"
     else:
         text = f"{words.against(run.value, run.expected, name)} {when}"
         if run.share is not None:
-            text += f", {words.figure(run.value, name)} instead of "
-            text += words.figure(run.expected, name)
+            text += f", {words.rough(run.value, name)} instead of "
+            text += words.rough(run.expected, name)
     return f"{place}: {text}" if place else text
 
 
@@ -299,7 +299,7 @@ def noisy_rules(look: Look) -> Iterator[Finding]:
             removed = float(np.mean(durations < wait))
             if wait > waits and removed >= 0.6:
                 text += (
-                    f"; `for: {format_duration(wait)}` would remove {words.percent(removed)}"
+                    f"; “for: {format_duration(wait)}” would remove {words.percent(removed)}"
                     f" and delay the rest by {words.span(wait - waits)}"
                 )
                 evidence.update(for_seconds=wait, removed=removed, delay_seconds=wait - waits)
@@ -374,10 +374,10 @@ def _change(w: Watched, recent: Columns, yesterday: Columns, last_week: Columns)
         if weekly is None or weekly * share <= 0 or abs(weekly) < 0.1:
             return None
     name, place = w.series.name, words.place(w.series)
-    text = f"{words.figure(level, name)} over the last six hours against "
-    text += f"{words.figure(day, name)} at these hours yesterday"
+    text = f"{words.rough(level, name)} over the last six hours against "
+    text += f"{words.rough(day, name)} at these hours yesterday"
     if week is not None:
-        text += f" and {words.figure(week, name)} a week ago"
+        text += f" and {words.rough(week, name)} a week ago"
     return Finding(
         Kind.CHANGED,
         Severity.LOW,

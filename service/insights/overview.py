@@ -20,6 +20,7 @@ from service.storage.sql.engine import Database
 
 _CHARTS = 6
 _TILES = 10
+_ROW = 5
 _DAY = 86400.0
 
 
@@ -112,6 +113,7 @@ class Overview:
             cards.append(
                 await self._card(look, alert, own, due.get(alert.id), picture=number < _CHARTS)
             )
+        told_above = {look.known[i].hex for i in reasons.covered(look)}
         titles = {card.alert.id: card.title for card in cards}
         return OverviewPage(
             tenant=tenant,
@@ -119,7 +121,12 @@ class Overview:
             state=state_of(look, titles, undelivered, self._silent(look)),
             alerts=cards,
             tiles=self._tiles(look),
-            findings=[f for f in found if f.kind is not Kind.AHEAD],
+            findings=[
+                f
+                for f in found
+                if f.kind is not Kind.AHEAD
+                and not (f.kind is Kind.UNUSUAL and told_above.issuperset(f.series))
+            ],
             ahead=[f for f in found if f.kind is Kind.AHEAD],
             undelivered=undelivered,
             counts=self._counts(look),
@@ -219,7 +226,9 @@ class Overview:
             (w for w in best if w is not None), key=lambda w: (weight(w), w.series.labels)
         )
         # What matters most is chosen; it then stands in one order, whatever is unusual.
-        chosen = sorted(shown[:_TILES], key=lambda w: w.series.labels)
+        # Whole rows of five look finished.
+        most = min(_TILES, len(shown) // _ROW * _ROW or len(shown))
+        chosen = sorted(shown[:most], key=lambda w: w.series.labels)
         return [
             tile(
                 w,

@@ -54,6 +54,23 @@ def limit_of(look: Look, alert: Alert, watched: Watched) -> float | None:
     return None
 
 
+def covered(look: Look) -> set[int]:
+    """The series that active alerts speak of: their own, its relatives, and what moved with it."""
+    found: set[int] = set()
+    for alert in look.alerts:
+        watched = look.watched.get(parse_series_id(alert.source) or -1)
+        if watched is None or watched.series.id in found:
+            continue
+        name = watched.series.name
+        found |= {w.series.id for w in look.family(name)}
+        run = run_of(look, alert, watched)
+        if run is not None:
+            others = [w for w in look.watched.values() if w.series.name != name]
+            for move in unusual.moved_with(watched, run, others):
+                found |= {w.series.id for w in look.family(move.series.name)}
+    return found
+
+
 def sentence(look: Look, alert: Alert, title: str) -> str:
     """What the alert is about: “Play starts (eu-west) has been 31 % under expectation for …”."""
     lasting = words.span(look.now - alert.started_at)
@@ -112,11 +129,11 @@ def _next(look: Look, alert: Alert, watched: Watched) -> str:
     if not len(good):
         return ""
     end = int(good[-1])
-    text = f"forecast {words.figure(float(v[end]), name)} "
+    text = f"forecast {words.rough(float(v[end]), name)} "
     text += f"in {words.span(t[end] / 1000 - look.now)}"
     low, high = (at_time(c, int(t[end])) for c in (watched.forecast_lower, watched.forecast_upper))
     if low is not None and high is not None:
-        text += f" ({words.figure(low, name)} to {words.figure(high, name)})"
+        text += f" ({words.rough(low, name)} to {words.rough(high, name)})"
     newest = watched.last
     return text + (f", {words.figure(newest[1], name)} now" if newest else "")
 

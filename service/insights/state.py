@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from service.domain.alerts import AlertState
-from service.domain.series import parse_series_id
 from service.insights import reasons, records, words
 from service.insights.look import Look
 from service.insights.reading import Watched
@@ -33,9 +32,9 @@ def state_of(
         return State("empty", "No data yet.", "Send metrics to /analytics/metrics to begin.")
     firing = [a for a in look.alerts if a.state is AlertState.FIRING]
     waiting = [a for a in firing if a.acknowledged_at is None]
-    alerted = {parse_series_id(a.source) for a in look.alerts}
-    unusual = [i for i, run in look.runs.items() if not run.ended and i not in alerted]
-    quiet = [w for w in silent if w.series.id not in alerted]
+    told = reasons.covered(look)
+    unusual = [i for i, run in look.runs.items() if not run.ended and i not in told]
+    quiet = [w for w in silent if w.series.id not in told]
     rest = []
     if unusual:
         rest.append(f"{words.count(len(unusual), 'series is', 'series are')} unusual")

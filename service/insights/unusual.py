@@ -184,14 +184,14 @@ class Move:
 
     @property
     def text(self) -> str:
-        """“buffer_health ↓ 22 %”."""
+        """“Buffer health ↓ 22 %”."""
         arrow = "↑" if self.share > 0 else "↓"
         size = (
             f"{words.change(self.share).removeprefix('×')}×"
             if self.share >= 2
             else words.percent(self.share)
         )
-        return f"{self.series.name} {arrow} {size}"
+        return f"{words.metric_words(self.series.name)}{words.SPACE}{arrow}{words.SPACE}{size}"
 
 
 def moved_with(subject: Watched, run: Run, others: Sequence[Watched]) -> list[Move]:
@@ -210,7 +210,11 @@ def moved_with(subject: Watched, run: Run, others: Sequence[Watched]) -> list[Mo
         move = _move(other, run, max(1_800_000, 10 * subject.step_ms))
         if move is not None:
             found.append(move)
-    return sorted(found, key=lambda m: -m.strength)
+    # Of one metric the series with the fewest labels speaks for the others.
+    best: dict[str, Move] = {}
+    for move in sorted(found, key=lambda m: (len(m.series.tags), -m.strength)):
+        best.setdefault(move.series.name, move)
+    return sorted(best.values(), key=lambda m: -m.strength)
 
 
 def _move(other: Watched, run: Run, lead_ms: int) -> Move | None:
@@ -242,7 +246,7 @@ def _move(other: Watched, run: Run, lead_ms: int) -> Move | None:
 
 
 def moves_text(moves: Sequence[Move], most: int = 3) -> str:
-    """“buffer_health ↓ 22 %, errors_5xx ↑ 9×, both 2 minutes earlier”."""
+    """“Buffer health ↓ 22 %, Errors ↑ 9×, both 2 minutes earlier”."""
     told = list(moves[:most])
     if not told:
         return ""

@@ -20,7 +20,7 @@ _SHORT = frozenset(
     ("api", "cdn", "cpu", "db", "dns", "gpu", "http", "io", "ip", "lb", "ram", "sql", "tls", "url")
 )
 _MINUS = "−"
-_SPACE = "\u00a0"  # figures and their units stay on one line
+SPACE = "\u00a0"  # figures and their units stay on one line
 _NOT_ADDED = (
     *("rate", "ratio", "percent", "pct", "health", "latency", "duration", "seconds", "_ms"),
     *("usage", "utilization", "utilisation", "temperature", "celsius", "fahrenheit", "degrees"),
@@ -32,7 +32,7 @@ def metric_words(name: str) -> str:
     """`play_starts_total` as “Play starts”; units that the figure shows are left out."""
     bare = name.removesuffix("_total")
     for suffix, _ in _SUFFIXES:
-        if bare.endswith(suffix) and len(bare) > len(suffix):
+        if bare.endswith(suffix) and len(bare) > len(suffix) and suffix != "_ratio":
             bare = bare.removesuffix(suffix)
             break
     parts = bare.replace(":", "_").replace(".", "_").split("_")
@@ -78,9 +78,9 @@ def _scaled(value: float, step: float, units: Sequence[str]) -> str:
     size = abs(value)
     for unit in units[:-1]:
         if size < step:
-            return f"{_significant(value)}{_SPACE}{unit}"
+            return f"{_significant(value)}{SPACE}{unit}"
         value, size = value / step, size / step
-    return f"{_significant(value)}{_SPACE}{units[-1]}"
+    return f"{_significant(value)}{SPACE}{units[-1]}"
 
 
 def _significant(value: float) -> str:
@@ -102,23 +102,23 @@ def figure(value: float | None, name: str = "") -> str:
         return "∞" if value > 0 else f"{_MINUS}∞"
     unit = unit_of(name)
     if unit == "%":
-        return f"{_significant(value)}{_SPACE}%"
+        return f"{_significant(value)}{SPACE}%"
     if unit == "ratio":
-        return f"{_significant(value * 100)}{_SPACE}%"
+        return f"{_significant(value * 100)}{SPACE}%"
     if unit == "B":
         return _scaled(value, 1000, ("B", "kB", "MB", "GB", "TB", "PB"))
     if unit == "s" and 0 < abs(value) < 1:
-        return f"{_significant(value * 1000)}{_SPACE}ms"
+        return f"{_significant(value * 1000)}{SPACE}ms"
     if unit:
-        return f"{_significant(value)}{_SPACE}{unit}"
+        return f"{_significant(value)}{SPACE}{unit}"
     if abs(value) >= 1e6:
-        return _scaled(value, 1000, ("", "k", "M", "G", "T")).rstrip(_SPACE)
+        return _scaled(value, 1000, ("", "k", "M", "G", "T")).rstrip(SPACE)
     return _significant(value)
 
 
 def percent(share: float) -> str:
     """A share as whole percent without a sign."""
-    return f"{abs(share) * 100:.0f}{_SPACE}%"
+    return f"{abs(share) * 100:.0f}{SPACE}%"
 
 
 def relative(value: float, expected: float) -> float | None:
@@ -156,6 +156,13 @@ def change(share: float) -> str:
     return f"{'+' if share >= 0 else _MINUS}{percent(share)}"
 
 
+def rough(value: float, name: str = "") -> str:
+    """A value that is a mean or a guess: no more than three digits that mean something."""
+    if not math.isfinite(value) or value == 0:
+        return figure(value, name)
+    return figure(round(value, 2 - math.floor(math.log10(abs(value)))), name)
+
+
 _UNITS = ((86400.0, "day"), (3600.0, "hour"), (60.0, "minute"), (1.0, "second"))
 
 
@@ -166,13 +173,13 @@ def span(seconds: float) -> str:
         # 90 minutes read better than 2 hours; so a unit is used from one and a half of it.
         if seconds >= size * (1.5 if size > 1 else 1) or (seconds >= size and seconds % size < 1):
             count = round(seconds / size)
-            return f"{count}{_SPACE}{unit}{'s' if count != 1 else ''}"
+            return f"{count}{SPACE}{unit}{'s' if count != 1 else ''}"
     return "under a second" if seconds < 1 else span(round(seconds))
 
 
 def count(number: int, one: str, many: str | None = None) -> str:
     """“1 alert”, “3 alerts”, “10,000 series”."""
-    return f"{number:,}{_SPACE}{one if number == 1 else many or one + 's'}"
+    return f"{number:,}{SPACE}{one if number == 1 else many or one + 's'}"
 
 
 def listing(items: Iterable[str], most: int = 3) -> str:

@@ -137,7 +137,7 @@ async def test_what_moved_before_it_is_told_with_its_lead(
     other = Series.of("buffer_health", {"region": "us"})
     await seed.modelled(other, t, np.where(earlier, 50.0, 100.0) + noise, level, width=5)
     (found,) = of_kind(await findings(seed, clock, settings), Kind.UNUSUAL)
-    assert "with it buffer_health ↓ 22\u00a0%, 2\u00a0minutes earlier" in found.text
+    assert "with it Buffer health\u00a0↓\u00a022\u00a0%, 2\u00a0minutes earlier" in found.text
     assert "9 times expected" in found.text
 
 
@@ -196,7 +196,7 @@ async def test_a_rule_that_flaps_and_nobody_answers_is_noisy_with_a_way_out(
         )
     (found,) = await findings(seed, clock, settings)
     assert found.title == "Rule “High error rate” is noisy"
-    assert "`for: 8m` would remove 71\u00a0% and delay the rest by 3\u00a0minutes" in found.text
+    assert "“for: 8m” would remove 71\u00a0% and delay the rest by 3\u00a0minutes" in found.text
 
 
 async def test_models_that_failed_or_still_learn_are_told(

@@ -8,7 +8,7 @@
 
   const time = (options) => new Intl.DateTimeFormat(undefined, { hourCycle: "h23", ...options });
   const CLOCK = time({ hour: "2-digit", minute: "2-digit" });
-  const DAY = time({ weekday: "short", day: "numeric" });
+  const WEEKDAY = time({ weekday: "short" });
   const DATE = time({ day: "numeric", month: "short" });
   const MOMENT = time({ weekday: "short", hour: "2-digit", minute: "2-digit" });
 
@@ -19,7 +19,7 @@
     let suffix = unit === "ratio" || unit === "%" ? "\u00a0%" : unit === "B" ? "B" : unit ? `\u00a0${unit}` : "";
     const size = Math.abs(scaled);
     for (const [step, letter] of [[1e12, "T"], [1e9, "G"], [1e6, "M"], [1e3, "k"]]) {
-      if (size >= (step === 1e3 && digits ? 1e4 : step)) {
+      if (size >= step && !(digits && step === 1e3)) {
         scaled /= step;
         suffix = unit === "B" ? `\u00a0${letter}B` : letter + suffix;
         break;
@@ -131,7 +131,7 @@
       ctx.font = scaled(FONT);
       ctx.textAlign = "center";
       ctx.textBaseline = "top";
-      ctx.fillText("now", Math.min(x, u.width * dot - 14 * dot), bbox.top + bbox.height + 10 * dot);
+      ctx.fillText("now", Math.min(x, u.width * dot - 14 * dot), bbox.top + bbox.height + 6 * dot);
     }
     ctx.fillStyle = css("--bad");
     for (const i of c.anomalies) {
@@ -163,7 +163,7 @@
       const moment = new Date(s * 1000);
       if (step >= 86400) return DATE.format(moment);
       const midnight = moment.getHours() === 0 && moment.getMinutes() === 0;
-      return midnight && step >= 3600 ? DAY.format(moment) : CLOCK.format(moment);
+      return midnight ? `${WEEKDAY.format(moment)} ${moment.getDate()}` : CLOCK.format(moment);
     });
   }
 
@@ -178,14 +178,14 @@
     place.append(`${MOMENT.format(new Date(x[i] * 1000))}  `);
     const strong = document.createElement("b");
     const isPast = i < c.t.length;
-    strong.textContent = isPast ? figure(v[i], c.unit, 4) : figure(next[i], c.unit, 4);
+    strong.textContent = isPast ? figure(v[i], c.unit, 5) : figure(next[i], c.unit, 5);
     if (isPast && c.anomalies.includes(i)) strong.className = "bad";
     place.append(strong);
     const low = isPast ? lower[i] : nextLower[i];
     const high = isPast ? upper[i] : nextUpper[i];
     if (!isPast) place.append(" forecast");
     if (low !== null && high !== null && low !== undefined) {
-      const range = `${figure(low, c.unit, 4)} to ${figure(high, c.unit, 4)}`;
+      const range = `${figure(low, c.unit, 5)} to ${figure(high, c.unit, 5)}`;
       place.append(isPast ? `  expected ${range}` : `, ${range}`);
     }
   }
@@ -199,7 +199,7 @@
       height: place.clientHeight,
       padding: [10, 12, 0, 0],
       legend: { show: false },
-      cursor: { y: false, drag: { x: false, y: false }, points: { size: 6, fill: () => css("--accent"), stroke: () => css("--card") } },
+      cursor: { y: false, drag: { x: false, y: false }, points: { size: (_u, i) => (i > 4 ? 6 : 0), fill: () => css("--accent"), stroke: () => css("--card") } },
       scales: { x: { time: true }, y: { range: () => range(c()) } },
       bands: [
         { series: [1, 2], fill: () => css("--band") },
