@@ -45,8 +45,9 @@ async def test_every_acknowledged_sample_is_there_exactly_once(
     try:
         await asyncio.to_thread(wait_ready, url, api, log)
         start = int(time.time() * 1000) - STEPS * 1000
-        kills = asyncio.create_task(_kill(workers, environment, log, client))
-        await _stream(url, key, start, kills)
+        killed: list[int] = []
+        kills = asyncio.create_task(_kill(workers, environment, log, client, killed))
+        await _stream(url, key, start, kills, killed)
         await kills
         records = await _drained(client, workers, log)
     finally:
@@ -54,6 +55,7 @@ async def test_every_acknowledged_sample_is_there_exactly_once(
             end(process, signal.SIGKILL)
         await client.aclose()
 
+    assert len(killed) == KILLS
     assert records == SERIES * STEPS
     async with wired(settings) as parts:
         known = await parts.registry.all("acme")
@@ -67,7 +69,9 @@ async def test_every_acknowledged_sample_is_there_exactly_once(
             assert np.array_equal(v, n * STEPS + np.arange(STEPS))
 
 
-async def _stream(url: str, key: str, start: int, kills: "asyncio.Task[None]") -> None:
+async def _stream(
+    url: str, key: str, start: int, kills: "asyncio.Task[None]", killed: list[int]
+) -> None:
     """Send every sample once, spread over the time of the kills; all must be acknowledged."""
     async with httpx.AsyncClient(headers={"X-API-Key": key}, timeout=30) as http:
         for step in range(0, STEPS, A_REQUEST):
@@ -84,8 +88,9 @@ async def _stream(url: str, key: str, start: int, kills: "asyncio.Task[None]") -
             answer = await http.post(f"{url}/analytics/metrics", content=json.dumps(body))
             assert answer.status_code == 200, answer.text
             assert answer.json() == {"accepted": len(body)}
+            # In step with the kills, so that every one of them hits a worker that is busy.
             if not kills.done():
-                await asyncio.sleep(0.15)
+                await asyncio.sleep(0.02 if step / STEPS < len(killed) / KILLS else 0.4)
 
 
 async def _kill(
@@ -93,6 +98,7 @@ async def _kill(
     environment: dict[str, str],
     log: Path,
     client: Redis,
+    killed: list[int],
 ) -> None:
     """Kill the worker that has just applied something, start another in its place, again."""
     for _ in range(KILLS):
@@ -106,6 +112,7 @@ async def _kill(
         for i, process in enumerate(workers):
             if owner.split("-")[-1].startswith(f"{process.pid}.") or not owner:
                 end(process, signal.SIGKILL)
+                killed.append(process.pid)
                 workers[i] = start_role("worker", environment, log)
                 break
         else:
