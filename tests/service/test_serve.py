@@ -65,10 +65,9 @@ class Served:
                 command = (entry / "cmdline").read_bytes().decode().split("\0")
             except (FileNotFoundError, ProcessLookupError):
                 continue
-            if parent == self.process.pid:
-                found[
-                    "store" if "valkey" in command[0] or "redis" in command[0] else command[-2]
-                ] = int(entry.name)
+            if parent == self.process.pid and len(command) > 2:  # a zombie has no command
+                is_store = "valkey" in command[0] or "redis" in command[0]
+                found["store" if is_store else command[-2]] = int(entry.name)
         return found
 
     def stop(self) -> int:
