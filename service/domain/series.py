@@ -15,7 +15,15 @@ EXPECTED_UPPER = ":expected_upper"
 FORECAST = ":forecast"
 FORECAST_LOWER = ":forecast_lower"
 FORECAST_UPPER = ":forecast_upper"
-DERIVED = (SCORE, EXPECTED, EXPECTED_LOWER, EXPECTED_UPPER, FORECAST, FORECAST_LOWER, FORECAST_UPPER)
+DERIVED = (
+    SCORE,
+    EXPECTED,
+    EXPECTED_LOWER,
+    EXPECTED_UPPER,
+    FORECAST,
+    FORECAST_LOWER,
+    FORECAST_UPPER,
+)
 
 LabelPairs = tuple[tuple[str, str], ...]
 

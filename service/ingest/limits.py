@@ -57,9 +57,7 @@ class TimeWindow:
     def reason(self, t_ms: int) -> str:
         """Why a timestamp outside the window is refused."""
         if not -62_135_596_800_000 <= t_ms <= 253_402_300_799_999:
-            return (
-                f"timestamp {t_ms / 1000:.0f} is no time in Unix seconds (are these milliseconds?)"
-            )
+            return f"timestamp {t_ms / 1000:.0f} is no time in seconds (are these milliseconds?)"
         at = iso(t_ms / 1000)
         if t_ms < self.start_ms:
             return f"timestamp {at} is too old; the oldest taken is {iso(self.start_ms / 1000)}"

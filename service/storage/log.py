@@ -73,8 +73,17 @@ class LogReader:
     ) -> dict[int, list[Entry]]:
         """Up to `count` entries after each shard's position, waiting at most `block_ms`."""
         shard_of = {keys.log(shard).encode(): shard for shard in positions}
-        after = positions.values()
-        command = ("XREAD", "COUNT", count, "BLOCK", block_ms, "STREAMS", *shard_of, *after)
+        after = list(positions.values())
+        command: tuple[str | bytes | int, ...] = (
+            "XREAD",
+            "COUNT",
+            count,
+            "BLOCK",
+            block_ms,
+            "STREAMS",
+            *shard_of,
+            *after,
+        )
         answer = await ask(self._redis, *command)
         return {
             shard_of[name]: [_entry(i, fields) for i, fields in entries]

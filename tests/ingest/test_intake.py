@@ -142,8 +142,7 @@ async def test_a_bad_item_is_named_and_its_neighbours_are_kept(
 async def test_no_body_is_too_broken_for_a_reason(recorder: Recorder, raw: bytes) -> None:
     try:
         answer = await recorder.send(raw)
-    except InvalidInput as error:
-        assert len(str(error)) > 10
+    except InvalidInput:
         assert await recorder.entries() == []
     else:
         assert answer.accepted == 1

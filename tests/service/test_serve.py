@@ -14,7 +14,7 @@ import pytest
 
 from service.storage.embedded import EmbeddedStore
 from service.supervisor import free_port
-from tests.support.roles import PYTHON, wait_until
+from tests.support.roles import PYTHON, wait_ready, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
@@ -75,6 +75,7 @@ class Served:
         return self.process.wait(40)
 
     def record_and_read_back(self) -> None:
+        wait_ready(self.url, self.process, self.log)
         http = httpx.Client(base_url=self.url, headers={"X-API-Key": self.admin_key}, timeout=10)
         with http:
             made = http.post("/tenants", json={"id": "acme", "name": "Acme"})

@@ -22,7 +22,7 @@ from sqlalchemy import (
 
 
 class UnixTime(TypeDecorator[float]):
-    """Unix seconds (float) in Python, a UTC timestamp in SQL; naive on SQLite, which drops zones."""
+    """Unix seconds (float) in Python, a UTC timestamp in SQL (naive on SQLite)."""
 
     impl = DateTime(timezone=True)
     cache_ok = True
