@@ -11,7 +11,6 @@ that they become a mode of their own.
 from typing import Self
 
 import numpy as np
-from sklearn.cluster import DBSCAN
 
 from models.base import Array, ArrayMap, Arrays, floats, scalar
 
@@ -43,6 +42,8 @@ class CoreDistance:
         if len(X) > self.rows:
             rng = np.random.default_rng(self.seed)
             X = X[np.sort(rng.choice(len(X), self.rows, replace=False))]
+        from sklearn.cluster import DBSCAN  # scoring does without; it takes a second to import
+
         k = min(self.neighbours, len(X) - 1)
         distance = np.sqrt(squared_distances(X, X))
         np.fill_diagonal(distance, 0.0)

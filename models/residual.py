@@ -185,8 +185,9 @@ class ScaleOfDay:
 class Band:
     """Around an expectation, where about 99 % of values fell out of sample.
 
-    The two sides have their own width. A side is at most twice as wide as it takes to hold 95 %,
-    so that a past anomaly does not make the band useless.
+    The two sides have their own width, limited by what it takes to hold less: twice the 97.5 %
+    quantile of a side, three times its 90 % quantile. A past outage of half a day then does not
+    make the band useless; where tails are heavier than a Laplace distribution's, it holds less.
     """
 
     low_: float
@@ -199,7 +200,8 @@ class Band:
         level = min(1.0, 0.995 * (1.0 + 1.0 / max(len(residual), 1)))
         sides = []
         for side in (below, above):
-            usual = 2.0 * float(np.quantile(side, 0.975)) + 0.25
+            often, mostly = (float(q) for q in np.quantile(side, [0.975, 0.9]))
+            usual = min(2.0 * often, 3.0 * mostly) + 0.25
             # few residuals rarely show how far the tail goes
             wider = 1.0 + 8.0 / max(len(residual), 8)
             sides.append(wider * min(float(np.quantile(side, level)), usual) + 1e-9)

@@ -7,7 +7,6 @@ as exponential smoothing with drift after Hyndman and Billah, "Unmasking the The
 from typing import Self
 
 import numpy as np
-from statsmodels.tsa.forecasting.theta import ThetaModel
 
 from models.base import Array, ArrayMap, Arrays, Integers, floats, integer
 
@@ -38,6 +37,9 @@ class Theta:
         self.alpha_, self.drift_ = 0.2, 0.0
         if unit > 1e-9 * (1.0 + abs(middle)):
             scaled = np.clip((recent - middle) / unit, -10.0, 10.0)
+            # forecasting does without; it takes a second to import
+            from statsmodels.tsa.forecasting.theta import ThetaModel
+
             fitted = ThetaModel(scaled, period=1, deseasonalize=False, use_test=False).fit()
             self.alpha_ = float(np.clip(fitted.params["alpha"], 0.01, 1.0))
             # the drift of theta = 2; a trend of 700 rows says little about the next day: damp it
