@@ -71,7 +71,7 @@ class AlertHistory(BaseModel):
     """A page of what fired, newest first."""
 
     items: list[AlertAnswer]
-    next_cursor: str | None = Field(description="Hand it in as `cursor` for the next page")
+    next: str | None = Field(description="Hand it in as `cursor` for the next page")
 
 
 class Acknowledgement(BaseModel):
@@ -121,7 +121,7 @@ async def history(
         tenant, cursor, limit, severity=severity, rule_id=_printable(rule_id)
     )
     items = [_shown(alert, parts.settings.public_url) for alert in found]
-    return AlertHistory(items=items, next_cursor=more)
+    return AlertHistory(items=items, next=more)
 
 
 @router.get("/{alert_id}", summary="Show an alert with its timeline")

@@ -137,7 +137,7 @@ async def listing(request: Request, principal: Reader) -> RuleList:
     )
 
 
-@router.get("/{rule_id}", summary="Show a rule")
+@router.get("/{rule_id:path}", summary="Show a rule")
 async def show(request: Request, principal: Reader, rule_id: str) -> RuleAnswer:
     """One of the file or one of the tenant's own."""
     tenant, parts = tenant_of(principal), wiring(request)
@@ -149,7 +149,7 @@ async def show(request: Request, principal: Reader, rule_id: str) -> RuleAnswer:
     return _shown(rule, stored, _open(counts, rule.id), errors.get(rule.id))
 
 
-@router.put("/{rule_id}", summary="Change a rule", openapi_extra=_BODY, response_model=RuleAnswer)
+@router.put("/{rule_id:path}", summary="Change a rule", openapi_extra=_BODY, response_model=RuleAnswer)
 async def change(request: Request, principal: Operator, rule_id: str, body: _Form) -> Response:
     """Puts the rule in the place of the old one; what is absent takes its default.
 
@@ -170,7 +170,7 @@ async def change(request: Request, principal: Operator, rule_id: str, body: _For
     return JSONResponse(shown.model_dump(mode="json"))
 
 
-@router.delete("/{rule_id}", status_code=204, summary="Remove a rule")
+@router.delete("/{rule_id:path}", status_code=204, summary="Remove a rule")
 async def remove(request: Request, principal: Operator, rule_id: str) -> None:
     """Its open alerts are resolved at the next evaluation. A rule of the file: 409."""
     tenant, parts = tenant_of(principal), wiring(request)
