@@ -78,7 +78,7 @@ async def series(
     more = start + limit < len(found)
     return answers.SeriesPage(
         items=await _items(parts, tenant, page),
-        next_cursor=page[-1].hex if more and page else None,
+        next=page[-1].hex if more and page else None,
     )
 
 

@@ -66,7 +66,7 @@ class Alert(_Answer):
     severity: Severity
     labels: dict[str, str]
     annotations: dict[str, str]
-    source: str = Field(description="id of the series judged; empty for none")
+    series: str = Field(validation_alias="source", description="Id of the series judged")
     value: float | None
     expectation: str
     episode: int
@@ -183,10 +183,10 @@ class SeriesItem(_Answer):
 
 
 class SeriesPage(_Answer):
-    """A page of series; `next_cursor` is null on the last."""
+    """A page of series."""
 
     items: list[SeriesItem]
-    next_cursor: str | None
+    next: str | None = Field(description="Hand it in as `cursor` for the next page")
 
 
 class Model(_Answer):

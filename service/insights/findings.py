@@ -251,10 +251,9 @@ def ahead(look: Look) -> Iterator[Finding]:
         name, seconds = w.series.name, crossing.at / 1000 - look.now
         verb = "reaches" if crossing.upwards else "falls to"
         newest = w.last
-        text = f"in {words.span(seconds)}, the limit of “{rule.name}”"
+        text = f"in {words.span(seconds)}{' (very likely)' if crossing.likely else ''}"
+        text += f", the limit of “{rule.name}”"
         text += f"; {words.figure(newest[1], name)} now" if newest else ""
-        if crossing.likely:
-            text += "; very likely, the forecast's cautious side does too"
         yield Finding(
             Kind.AHEAD,
             Severity.MEDIUM if crossing.likely else Severity.LOW,

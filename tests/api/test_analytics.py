@@ -84,7 +84,7 @@ async def test_the_dashboard_says_who_is_needed_and_why(
     assert "50\u00a0% under expectation" in shown["state"]["text"]
     assert shown["state"]["text"].endswith("Everything else is normal.")
     (card,) = shown["alerts"]
-    assert card["alert"]["id"] == alert
+    assert (card["alert"]["id"], card["alert"]["series"]) == (alert, series.hex)
     why = {reason["head"]: reason["text"] for reason in card["why"]}
     assert why["Who"].replace("\u00a0", " ") == "slack was told 13 minutes ago; sms in 2 minutes"
     assert why["Next"].startswith("forecast 990 in 2\u00a0hours")
@@ -132,7 +132,7 @@ async def test_series_are_listed_by_page_and_by_selector(
         address = f"/analytics/series?limit=2{f'&cursor={cursor}' if cursor else ''}"
         page = (await client.get(address, headers=reader)).json()
         names += [item["name"] for item in page["items"]]
-        cursor = page["next_cursor"]
+        cursor = page["next"]
         if not cursor:
             break
     assert names == ["cpu", "cpu", "play_starts"]

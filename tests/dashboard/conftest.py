@@ -45,7 +45,7 @@ async def site(settings: Settings, redis: Redis) -> AsyncIterator[Site]:
         config = uvicorn.Config(create_app(parts), port=0, log_level="error", lifespan="off")
         server = uvicorn.Server(config)
         serving = asyncio.create_task(server.serve())
-        while not server.started:
+        while not server.started:  # noqa: ASYNC110  (it has no event to wait for)
             await asyncio.sleep(0.01)
         port = server.servers[0].sockets[0].getsockname()[1]
         yield Site(f"http://127.0.0.1:{port}", parts, seed)

@@ -55,6 +55,9 @@
 
   function start() {
     localise(document);
+    if (/\?(#|$)/.test(location.href)) {
+      history.replaceState(null, "", location.pathname + location.hash);
+    }
     const part = document.getElementById("part");
     if (!part || !window.htmx) return;
 
