@@ -149,7 +149,9 @@ async def show(request: Request, principal: Reader, rule_id: str) -> RuleAnswer:
     return _shown(rule, stored, _open(counts, rule.id), errors.get(rule.id))
 
 
-@router.put("/{rule_id:path}", summary="Change a rule", openapi_extra=_BODY, response_model=RuleAnswer)
+@router.put(
+    "/{rule_id:path}", summary="Change a rule", openapi_extra=_BODY, response_model=RuleAnswer
+)
 async def change(request: Request, principal: Operator, rule_id: str, body: _Form) -> Response:
     """Puts the rule in the place of the old one; what is absent takes its default.
 

@@ -1,0 +1,215 @@
+"""Rules over HTTP: made, shown, changed, removed; those of the file are read-only."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+import pytest
+from redis.asyncio import Redis
+from sqlalchemy import select
+
+from service.api import alerts, rules
+from service.domain.clock import ManualClock
+from service.domain.tenants import Role
+from service.rules.health import RuleHealth
+from service.rules.schema import FIELDS
+from service.settings import Settings
+from service.storage.sql.engine import Database
+from service.storage.sql.tables import audit
+from tests.support.alert_routes import Parts, client_of
+
+Headers = dict[str, str]
+
+FILE = """\
+escalation_policies:
+  - name: default
+    steps: [{after: 0s, channels: [slack]}]
+alert_rules:
+  - {name: From a/file, query: up, condition: no_data}
+  - {name: Of another, query: up, condition: no_data, tenant: other}
+"""
+
+
+def body(**changes: Any) -> dict[str, Any]:
+    return {
+        "name": "High error rate",
+        "query": "error_rate",
+        "condition": "greater_than",
+        "threshold": 0.05,
+        "for_duration": "5m",
+        "channels": ["slack"],
+        **changes,
+    }
+
+
+@pytest.fixture
+def parts(settings: Settings, clock: ManualClock, sqlite: Database, redis: Redis) -> Parts:
+    settings.alert_rules.write_text(FILE)
+    return Parts(settings, clock, sqlite, redis)
+
+
+@pytest.fixture
+async def client(parts: Parts) -> AsyncIterator[httpx.AsyncClient]:
+    async with await client_of(parts, [alerts.router, rules.router]) as client:
+        yield client
+
+
+@pytest.fixture
+async def operator(parts: Parts, client: httpx.AsyncClient) -> Headers:
+    return await parts.headers(Role.OPERATOR)
+
+
+async def test_a_rules_life(
+    client: httpx.AsyncClient, operator: Headers, parts: Parts, clock: ManualClock
+) -> None:
+    made = await client.post("/alerts/rules", headers=operator, json=body())
+    assert made.status_code == 201, made.text
+    shown = made.json()
+    url = made.headers["Location"]
+    assert url == f"/alerts/rules/{shown['id']}"
+    assert shown == {
+        "id": shown["id"],
+        "source": "api",
+        "version": 1,
+        "created_at": "2023-11-14T22:13:20Z",
+        "updated_at": "2023-11-14T22:13:20Z",
+        "alerts": {"pending": 0, "firing": 0},
+        "last_error": None,
+        "name": "High error rate",
+        "query": "error_rate",
+        "condition": "gt",
+        "threshold": 0.05,
+        "operator": None,
+        "severity": "medium",
+        "for_duration": "5m",
+        "cooldown": "15m",
+        "window": None,
+        "horizon": None,
+        "channels": ["slack"],
+        "escalation": None,
+        "labels": {},
+        "annotations": {},
+        "enabled": True,
+    }
+    assert (await client.get(url, headers=operator)).json() == shown
+
+    await clock.advance(60)
+    new = body(severity="critical", escalation="default", enabled=False)
+    changed = await client.put(url, headers=operator, json=new)
+    assert changed.status_code == 200, changed.text
+    assert (changed.json()["version"], changed.json()["severity"]) == (2, "critical")
+    again = await client.put(url, headers=operator, json=new)
+    assert again.json() == changed.json()
+
+    # what is shown of a rule can be sent back
+    fields = {k: v for k, v in changed.json().items() if k in FIELDS}
+    back = await client.put(url, headers=operator, json=fields)
+    assert back.status_code == 200, back.text
+
+    assert (await client.delete(url, headers=operator)).status_code == 204
+    for method in ("GET", "DELETE"):
+        assert (await client.request(method, url, headers=operator)).status_code == 404
+    async with parts.database.read() as connection:
+        rows = (await connection.execute(select(audit.c.action).order_by(audit.c.id))).scalars()
+        written = [action for action in rows if action.startswith("rule.")]
+    assert written[:2] == ["rule.created", "rule.updated"]
+    assert written[-1] == "rule.deleted"
+
+
+async def test_the_list_has_the_files_rules_and_says_what_is_wrong(
+    client: httpx.AsyncClient, operator: Headers, parts: Parts, clock: ManualClock
+) -> None:
+    made = (await client.post("/alerts/rules", headers=operator, json=body())).json()
+    await RuleHealth(parts.redis).report("acme", {made["id"]: "it broke"})
+    listed = (await client.get("/alerts/rules", headers=operator)).json()
+    assert [(r["name"], r["source"], r["last_error"]) for r in listed["items"]] == [
+        ("From a/file", "file", None),
+        ("High error rate", "api", "it broke"),
+    ]
+    assert listed["file_error"] is None
+
+    parts.settings.alert_rules.write_text("alert_rules:\n  - nmae: x\n")
+    await clock.advance(5)
+    listed = (await client.get("/alerts/rules", headers=operator)).json()
+    assert len(listed["items"]) == 2
+    assert "alert_rules.yaml:2:5: " in listed["file_error"]["message"]
+    assert listed["file_error"]["since"] == "2023-11-14T22:13:25Z"
+
+
+async def test_a_rule_of_the_file_is_read_only(
+    client: httpx.AsyncClient, operator: Headers, parts: Parts
+) -> None:
+    await client.get("/alerts/rules", headers=operator)
+    url = "/alerts/rules/file:From%20a%2Ffile"
+    shown = await client.get(url, headers=operator)
+    assert (shown.status_code, shown.json()["version"]) == (200, None)
+    for answer in (
+        await client.put(url, headers=operator, json=body()),
+        await client.delete(url, headers=operator),
+    ):
+        assert answer.status_code == 409
+        assert str(parts.settings.alert_rules) in answer.json()["detail"]
+    foreign = await client.get("/alerts/rules/file:Of%20another", headers=operator)
+    assert foreign.status_code == 404
+
+
+async def test_every_problem_is_named(client: httpx.AsyncClient, operator: Headers) -> None:
+    wrong = {"name": "x", "query": "up{", "condition": "above", "treshold": 1}
+    answer = await client.post("/alerts/rules", headers=operator, json=wrong)
+    assert answer.status_code == 422
+    assert answer.headers["content-type"] == "application/problem+json"
+    places = [item["where"] for item in answer.json()["errors"]]
+    assert sorted(places) == ["condition", "query", "treshold"]
+    assert "did you mean 'threshold'?" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    ("content", "status"),
+    [
+        (b"", 422),
+        (b"[]", 422),
+        (b"5", 422),
+        (b"{", 400),
+        (b'{"name": "\\ud800", "query": "up", "condition": "no_data"}', 422),
+        (b'{"name": "a\\u0000", "query": "up", "condition": "no_data"}', 422),
+        (b'{"name": "a", "query": "up", "condition": "gt", "threshold": NaN}', 422),
+        (b'{"name": "a", "query": "up", "condition": "gt", "threshold": 1e999}', 422),
+        (b'{"name": "a", "query": "up", "condition": "no_data", "tenant": "other"}', 422),
+        (b'{"name": "a", "query": "up", "condition": "no_data", "escalation": "x"}', 422),
+        (b'{"name": "a", "query": "up", "condition": "no_data", "labels": {"\\u0000": "x"}}', 422),
+    ],
+)
+async def test_bad_bodies(
+    client: httpx.AsyncClient, operator: Headers, content: bytes, status: int
+) -> None:
+    headers = {**operator, "Content-Type": "application/json"}
+    answer = await client.post("/alerts/rules", headers=headers, content=content)
+    assert answer.status_code == status, answer.text
+
+
+async def test_names_and_tenants_stay_apart(
+    client: httpx.AsyncClient, operator: Headers, parts: Parts
+) -> None:
+    made = await client.post("/alerts/rules", headers=operator, json=body())
+    assert (await client.post("/alerts/rules", headers=operator, json=body())).status_code == 409
+    url = made.headers["Location"]
+    other = await parts.headers(Role.OPERATOR, "other")
+    for method in ("GET", "PUT", "DELETE"):
+        foreign = await client.request(method, url, headers=other, json=body())
+        missing = await client.request(
+            method, f"/alerts/rules/{'0' * 32}", headers=other, json=body()
+        )
+        assert foreign.status_code == missing.status_code == 404
+    assert (await client.post("/alerts/rules", headers=other, json=body())).status_code == 201
+
+
+async def test_who_may(client: httpx.AsyncClient, parts: Parts) -> None:
+    reader, writer = await parts.headers(Role.READER), await parts.headers(Role.WRITER)
+    admin = await parts.headers(Role.ADMIN)
+    assert (await client.get("/alerts/rules", headers=reader)).status_code == 200
+    assert (await client.post("/alerts/rules", headers=reader, json=body())).status_code == 403
+    assert (await client.get("/alerts/rules", headers=writer)).status_code == 403
+    assert (await client.get("/alerts/rules")).status_code == 401
+    assert (await client.get("/alerts/rules", headers=admin)).status_code == 400
+    admin["X-Tenant-ID"] = "acme"
+    assert (await client.post("/alerts/rules", headers=admin, json=body())).status_code == 201
