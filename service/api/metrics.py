@@ -102,16 +102,17 @@ async def record(
     if request.headers.get("content-encoding", "identity").lower() != "identity":
         raise UnsupportedMedia("send the body uncompressed", where="Content-Encoding")
     limits = await parts.tenants.limits(tenant)
+    settings = parts.settings
+    age = limits.sample_age_seconds
     answer = await parts.intake.record_json(
         tenant,
         await request.body(),
-        max_age_seconds=(
-            parts.settings.sample_max_age_seconds
-            if limits.sample_age_seconds is None
-            else limits.sample_age_seconds
+        # What is older than the retention would be acknowledged and gone.
+        max_age_seconds=min(
+            settings.sample_max_age_seconds if age is None else age, settings.retention_seconds
         ),
-        max_ahead_seconds=parts.settings.sample_max_ahead_seconds,
-        series_max=parts.settings.series_max if limits.series is None else limits.series,
+        max_ahead_seconds=settings.sample_max_ahead_seconds,
+        series_max=settings.series_max if limits.series is None else limits.series,
     )
     telemetry.SAMPLES_ACCEPTED.inc(answer.accepted)
     telemetry.SAMPLES_REJECTED.inc(answer.rejected)

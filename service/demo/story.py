@@ -26,6 +26,8 @@ from service.supervisor import Supervisor
 #: The part of the story that is played live, and how much faster than the clock.
 LIVE_SECONDS = 6 * 3600.0
 SPEED = 480.0
+#: The half-hourly series reaches back eleven weeks.
+_KEPT_SECONDS = 90 * 86400
 _BATCH = 5000
 _TICK = 0.2
 #: Models that must be there before the story goes on; the hourly series may need longer.
@@ -138,6 +140,7 @@ class _Play:
             variable("series_lookback_seconds"): "1800",
             variable("training_interval"): "1",
             variable("ml_model_retrain_frequency"): "86400",
+            variable("retention_seconds"): str(_KEPT_SECONDS),
             variable("log_level"): "error",
             variable("log_format"): "text",
         }
@@ -181,7 +184,7 @@ class _Play:
         self.responders: dict[str, str] = {}
         for tenant, name in self.story.tenants:
             self.api("POST", "/tenants", {"id": tenant, "name": name})
-            self.api("PUT", f"/tenants/{tenant}/quota", {"sample_age_seconds": 60 * 86400})
+            self.api("PUT", f"/tenants/{tenant}/quota", {"sample_age_seconds": _KEPT_SECONDS})
             wanted = {"role": "responder", "name": _RESPONDER}
             made = self.api("POST", f"/tenants/{tenant}/keys", wanted)
             self.responders[tenant] = made["key"]

@@ -15,28 +15,26 @@ import pytest
 from service.demo.series import load_story
 from tests.support.roles import PYTHON
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(240), pytest.mark.xdist_group("demo")]
 
 
 def _start(*options: str, log: Path) -> "subprocess.Popen[str]":
     clean = {k: v for k, v in os.environ.items() if k not in ("REDIS_URL", "DATABASE_URL")}
-    return subprocess.Popen(
-        [*PYTHON, "demo", *options],
-        env=clean,
-        stdout=subprocess.PIPE,
-        stderr=log.open("wb"),
-        text=True,
-    )
+    with log.open("wb") as err:
+        return subprocess.Popen(
+            [*PYTHON, "demo", *options], env=clean, stdout=subprocess.PIPE, stderr=err, text=True
+        )
 
 
-@pytest.fixture
-def told(tmp_path: Path) -> Iterator[dict[str, Any]]:
+@pytest.fixture(scope="module")
+def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
     """The summary of a demo that stays open, with a client of its API under `http`."""
-    process = _start("--json", log=tmp_path / "log.txt")
+    log = tmp_path_factory.mktemp("demo") / "log.txt"
+    process = _start("--json", log=log)
     try:
         assert process.stdout is not None
         line = process.stdout.readline()
-        assert line, (tmp_path / "log.txt").read_text()
+        assert line, log.read_text()
         summary: dict[str, Any] = json.loads(line)
         key = Path(summary["admin_key_file"]).read_text().strip()
         with httpx.Client(base_url=summary["url"], headers={"X-API-Key": key}, timeout=30) as http:
@@ -111,7 +109,9 @@ def test_what_the_demo_claims_is_what_the_api_says(told: dict[str, Any]) -> None
 def test_each_dashboard_link_opens_a_page(told: dict[str, Any]) -> None:
     for tenant, link in told["links"].items():
         with httpx.Client(follow_redirects=True, timeout=30) as browser:
-            page = browser.get(link)
+            assert browser.get(link).status_code == 200
+            assert browser.get(link).status_code == 401  # it opens once
+            page = browser.get(f"{told['url']}/dashboard/{tenant}")
             assert page.status_code == 200
             assert page.url.path == f"/dashboard/{tenant}"
             assert "<svg" in page.text or "data-chart" in page.text

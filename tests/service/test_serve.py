@@ -78,23 +78,23 @@ class Served:
         wait_ready(self.url, self.process, self.log)
         http = httpx.Client(base_url=self.url, headers={"X-API-Key": self.admin_key}, timeout=10)
         with http:
-            made = http.post("/tenants", json={"id": "acme", "name": "Acme"})
+            made = http.post("/tenants", json={"id": "served", "name": "Served"})
             assert made.status_code in (201, 409), made.text
-            as_acme = {"X-Tenant-ID": "acme"}
+            as_tenant = {"X-Tenant-ID": "served"}
             now = round(time.time(), 3)
             sent = http.post(
                 "/analytics/metrics",
                 json={"name": "plays", "value": 42, "timestamp": now},
-                headers=as_acme,
+                headers=as_tenant,
             )
             assert sent.json() == {"accepted": 1}, sent.text
 
             def values() -> list[float]:
-                listed = http.get("/analytics/series", headers=as_acme).json()["items"]
+                listed = http.get("/analytics/series", headers=as_tenant).json()["items"]
                 if not listed:
                     return []
                 path = f"/analytics/series/{listed[0]['id']}/samples"
-                read = http.get(path, params={"start": now - 1, "end": now + 1}, headers=as_acme)
+                read = http.get(path, params={"start": now - 1, "end": now + 1}, headers=as_tenant)
                 found: list[float] = read.json()["v"]
                 return found
 
@@ -152,11 +152,11 @@ def test_children_die_with_a_killed_parent_and_are_restarted_when_they_die(
 
 
 def test_against_redis_and_postgresql(
-    store: EmbeddedStore, postgres_server: str, short_tmp: Path
+    store: EmbeddedStore, fresh_postgres: str, short_tmp: Path
 ) -> None:
     folder = short_tmp / "external"
     folder.mkdir()
-    with serving(folder, REDIS_URL=store.url, DATABASE_URL=postgres_server) as served:
+    with serving(folder, REDIS_URL=store.url, DATABASE_URL=fresh_postgres) as served:
         assert "Redis as configured, database as configured" in served.said
         assert "store" not in served.children()
         assert not (folder / "data" / "offbeat.db").exists()
