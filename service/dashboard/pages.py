@@ -86,11 +86,6 @@ def _json(value: object) -> str:
     return msgspec.json.encode(value).decode()
 
 
-def _actor(text: str | None) -> str:
-    """“responder:Mira” as “Mira”."""
-    return (text or "somebody").partition(":")[2] or text or "somebody"
-
-
 def _emphasised(text: str) -> Markup:
     """Text with the values of labels (`cdn=edge-7`) standing out."""
     return Markup(_LABEL.sub(r"\1=<em>\2</em>", str(escape(text))))  # noqa: S704  (escaped)
@@ -109,7 +104,7 @@ def _templates() -> Environment:
         emphasised=_emphasised,
         moment=_moment,
         json=_json,
-        actor=_actor,
+        actor=words.person,
         figure=words.figure,
         span=words.span,
     )

@@ -51,7 +51,7 @@ def state_of(
         lead = words.count(len(waiting), "alert needs", "alerts need")
         return State("bad", f"{lead} you.", f"{worst} {others}".strip())
     if firing:
-        names = words.listing(sorted({a.acknowledged_by or "somebody" for a in firing}))
+        names = words.listing(sorted({words.person(a.acknowledged_by) for a in firing}))
         return State(
             "warn",
             f"{words.count(len(firing), 'alert is', 'alerts are')} being looked after.",

@@ -40,6 +40,8 @@ def tile(w: Watched, run: Run | None, now: float, *, alerted: bool, lookback: fl
         note = f"silent for {words.span(now - newest[0] / 1000)}"
     elif unusual:
         note = f"{words.change(share)}, unusual" if share is not None else "unusual"
+    elif alerted:
+        note = "alert firing"
     elif expectation is None or value is None:
         note = "no expectation yet"
     elif expectation[1] <= value <= expectation[2] or (share is not None and abs(share) < 0.02):

@@ -197,15 +197,17 @@ class Move:
 def moved_with(subject: Watched, run: Run, others: Sequence[Watched]) -> list[Move]:
     """Series of other metrics that moved from half an hour before a run until now; surest first.
 
-    A series whose labels contradict the subject's (another region, say) is left out.
+    A series whose labels contradict the subject's (another region, say) is left out, and one that
+    has no label in common with it, unless either has none.
     """
     own = subject.series.tags
     found = []
     for other in others:
         tags = other.series.tags
-        if other.series.name == subject.series.name or any(
-            own[k] != tags[k] for k in own.keys() & tags.keys()
-        ):
+        shared = own.keys() & tags.keys()
+        if other.series.name == subject.series.name or any(own[k] != tags[k] for k in shared):
+            continue
+        if own and tags and not shared:
             continue
         move = _move(other, run, max(1_800_000, 10 * subject.step_ms))
         if move is not None:
@@ -241,6 +243,8 @@ def _move(other: Watched, run: Run, lead_ms: int) -> Move | None:
     window = np.flatnonzero(good & (t >= run.since - lead_ms))
     off: NDArray[np.bool_] = (rest[window] - centre) * np.sign(shift) >= _SIGNIFICANT * spread
     lasting = off & np.append(off[1:], True)
+    if lasting[0]:  # it was off before the half hour began: another story
+        return None
     onset = int(t[window[int(np.argmax(lasting))]]) if lasting.any() else run.since
     return Move(other.series, share, run.since - onset, abs(shift) / spread)
 

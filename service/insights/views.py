@@ -175,7 +175,7 @@ def _row(alert: Alert, events: list[records.Event]) -> AlertRow:
     return AlertRow(
         alert,
         alert.annotations.get("summary") or alert.rule_name,
-        " · ".join(tags.values()),
+        words.place_of(tags.values()),
         max(0.0, (end or alert.started_at) - alert.started_at),
         [(e.at, told(e)) for e in events],
     )
@@ -184,7 +184,7 @@ def _row(alert: Alert, events: list[records.Event]) -> AlertRow:
 def told(event: records.Event) -> str:
     """An entry of a timeline in words, e.g. “Acknowledged by Mira: on it”."""
     detail = event.detail
-    who = event.actor.partition(":")[2] or event.actor
+    who = words.person(event.actor)
     channel = _listed(detail.get("channels") or detail.get("channel"))
     reason, note = detail.get("reason"), detail.get("note")
     text = {

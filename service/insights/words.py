@@ -15,6 +15,7 @@ _SUFFIXES = (
     ("_bytes", "B"),
     ("_celsius", "°C"),
     ("_fahrenheit", "°F"),
+    ("_degrees", "°"),
 )
 _SHORT = frozenset(
     ("api", "cdn", "cpu", "db", "dns", "gpu", "http", "io", "ip", "lb", "ram", "sql", "tls", "url")
@@ -52,11 +53,16 @@ def adds_up(name: str) -> bool:
 
 
 def place(series: Series) -> str:
-    """The label values of a series, e.g. “eu-west · web”; empty without labels.
+    """The label values of a series, e.g. “eu-west · web”; empty without labels."""
+    return place_of(series.tags.values())
+
+
+def place_of(labels: Iterable[str]) -> str:
+    """Label values in one line.
 
     A value that another one begins with (service `api`, host `api-2`) says nothing more.
     """
-    values = list(dict.fromkeys(series.tags.values()))
+    values = list(dict.fromkeys(labels))
     return " · ".join(v for v in values if not any(o != v and o.startswith(v) for o in values))
 
 
@@ -190,6 +196,11 @@ def listing(items: Iterable[str], most: int = 3) -> str:
     if len(found) <= 1:
         return "".join(found)
     return f"{', '.join(found[:-1])} and {found[-1]}"
+
+
+def person(actor: str | None) -> str:
+    """Who acted, without the role: “responder:Mira” is “Mira”."""
+    return (actor or "").partition(":")[2] or actor or "somebody"
 
 
 def upper_first(text: str) -> str:

@@ -262,3 +262,20 @@ async def test_a_hundred_series_take_a_moment_and_thousands_stay_bounded(
     assert len(looks[1].watched) <= 240
     # The scan goes on where it stopped: within two looks every score was seen.
     assert [looks[1].known[i].tags["host"] for i in looks[1].runs] == ["h2400"]
+
+
+async def test_what_was_off_long_before_did_not_move_with_it(
+    seed: Seed, clock: ManualClock, settings: Settings
+) -> None:
+    t = times(NOW, step=60, hours=6)
+    late, long_ago = t > NOW - 1200, t > NOW - 2 * 3600
+    noise = RNG.normal(0, 1, len(t))
+    level = np.full(len(t), 100.0)
+    errors = Series.of("errors", {"region": "eu"})
+    await seed.modelled(errors, t, np.where(late, 900.0, 100.0) + noise, level, unusual=late)
+    old = Series.of("queue", {"region": "eu"})
+    await seed.modelled(old, t, np.where(long_ago, 300.0, 100.0) + noise, level)
+    apart = Series.of("humidity", {"site": "bremen"})
+    await seed.modelled(apart, t, np.where(late, 300.0, 100.0) + noise, level)
+    (found,) = of_kind(await findings(seed, clock, settings), Kind.UNUSUAL)
+    assert "with it" not in found.text

@@ -45,14 +45,18 @@
       if (past && ahead.length && joint !== null && joint !== undefined) row[past - 1] = joint;
       return row;
     };
+    // The forecast goes on from the expectation or, where it follows the values, from the value.
     const end = past - 1;
-    const tied = past && c.expected[end] !== null;
+    const [expected, value, next] = [c.expected[end], c.v[end], ahead.length ? c.forecast[from] : null];
+    const tied = Boolean(past) && ahead.length > 0 && expected !== null && next !== null
+      && (value === null || Math.abs(expected - next) <= Math.abs(value - next));
+    const joint = tied ? expected : value;
     return [
       x,
       behind(c.upper), behind(c.lower),
       before(c.forecast_upper, tied ? c.upper[end] : null),
       before(c.forecast_lower, tied ? c.lower[end] : null),
-      before(c.forecast, tied ? c.expected[end] : null),
+      before(c.forecast, joint),
       behind(c.v),
     ];
   }
