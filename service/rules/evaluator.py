@@ -4,7 +4,7 @@ Pure: the head and the time are arguments. What models wrote is judged only wher
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -13,13 +13,10 @@ import numpy as np
 from service.domain.durations import format_duration
 from service.domain.rules import Condition, Rule
 from service.domain.series import (
-    DERIVED,
     EXPECTED_LOWER,
     EXPECTED_UPPER,
     FORECAST,
-    NAME,
     SCORE,
-    Matcher,
     MatchType,
     Selector,
     Series,
@@ -89,13 +86,17 @@ class SeriesIndex:
 class _Selections:
     """The selections of one tenant over one set of series."""
 
-    _MOST = 2000
+    _MOST = 20_000
 
     def __init__(self, known: Mapping[int, Series]) -> None:
         self.known, self.size = known, len(known)
-        self._by_name: dict[str, list[Series]] = {}
+        self._by_pair: dict[tuple[str, str], list[Series]] = {}
+        self._judged: list[Series] = []
         for series in known.values():
-            self._by_name.setdefault(series.name, []).append(series)
+            for pair in series.labels:
+                self._by_pair.setdefault(pair, []).append(series)
+            if not series.is_derived:
+                self._judged.append(series)
         self._selected: dict[Selector, list[Series]] = {}
 
     def select(self, selector: Selector) -> list[Series]:
@@ -103,23 +104,16 @@ class _Selections:
         if selected is None:
             if len(self._selected) >= self._MOST:
                 self._selected.clear()
-            selected = self._selected[selector] = list(self._find(selector))
+            selected = self._selected[selector] = self._find(selector)
         return selected
 
-    def _find(self, selector: Selector) -> Iterator[Series]:
-        name = selector.name
-        names = self._by_name if name is None else [name]
-        rest = Selector(tuple(m for m in selector.matchers if not _fixes(m, name)))
-        for candidate in names:
-            if name is None and candidate.endswith(DERIVED):
-                continue
-            for series in self._by_name.get(candidate, ()):
-                if matches(rest, series):
-                    yield series
-
-
-def _fixes(matcher: Matcher, name: str | None) -> bool:
-    return matcher.name == NAME and matcher.type is MatchType.EQUAL and matcher.value == name
+    def _find(self, selector: Selector) -> list[Series]:
+        # An equality leaves few series, and only those are worth a look.
+        fixed = [m for m in selector.matchers if m.type is MatchType.EQUAL and m.value]
+        pools = [self._by_pair.get((m.name, m.value), []) for m in fixed]
+        pool = min(pools, key=len, default=self._judged)
+        named = selector.name is not None
+        return [s for s in pool if (named or not s.is_derived) and matches(selector, s)]
 
 
 def evaluate(

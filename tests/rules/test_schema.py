@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from service.domain.rules import Condition, EscalationStep, Rule, Severity
 from service.rules.form import RuleError
-from service.rules.schema import CONDITIONS, parse_policy, parse_rule, rule_form
+from service.rules.schema import CONDITIONS, FIELDS, parse_policy, parse_rule, rule_form
 
 GOOD: dict[str, Any] = {
     "name": "High error rate",
@@ -232,3 +233,9 @@ def test_a_wrong_policy(body: Any, field: str) -> None:
     with pytest.raises(RuleError) as caught:
         parse_policy(body)
     assert [problem.field for problem in caught.value.problems] == [field]
+
+
+def test_the_page_documents_every_field_and_condition() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "rules.md").read_text()
+    assert [field for field in FIELDS if f"\n| `{field}` |" not in page] == []
+    assert [word for word in CONDITIONS if f"`{word}`" not in page] == []
