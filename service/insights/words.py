@@ -21,6 +21,7 @@ _SHORT = frozenset(
     ("api", "cdn", "cpu", "db", "dns", "gpu", "http", "io", "ip", "lb", "ram", "sql", "tls", "url")
 )
 _MINUS = "−"
+_HUGE = 1e15  # beyond, no unit helps
 SPACE = "\u00a0"  # figures and their units stay on one line
 _NOT_ADDED = (
     *("rate", "ratio", "percent", "pct", "health", "latency", "duration", "seconds", "_ms"),
@@ -106,6 +107,9 @@ def figure(value: float | None, name: str = "") -> str:
         return "–"
     if math.isinf(value):
         return "∞" if value > 0 else f"{_MINUS}∞"
+    if abs(value) >= _HUGE:
+        digits, _, power = f"{value:.2e}".partition("e+")
+        return f"{digits}×10^{power}".replace("-", _MINUS)
     unit = unit_of(name)
     if unit == "%":
         return f"{_significant(value)}{SPACE}%"
@@ -164,7 +168,7 @@ def change(share: float) -> str:
 
 def rough(value: float, name: str = "") -> str:
     """A value that is a mean or a guess: no more than three digits that mean something."""
-    if not math.isfinite(value) or value == 0:
+    if not math.isfinite(value) or value == 0 or abs(value) >= _HUGE:
         return figure(value, name)
     return figure(round(value, 2 - math.floor(math.log10(abs(value)))), name)
 

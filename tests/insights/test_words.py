@@ -40,6 +40,8 @@ def test_any_figure_reads_in_a_few_characters(value: float, name: str) -> None:
     assert "nan" not in text
     assert "inf" not in text
     assert "e+" not in text
+    assert len(text) <= 25
+    assert len(words.rough(value, name)) <= 25
 
 
 @pytest.mark.parametrize(
