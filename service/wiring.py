@@ -22,6 +22,7 @@ from service.notify.dispatcher import Dispatcher
 from service.notify.outbox import Outbox
 from service.notify.store import ChannelStore
 from service.query.source import Source
+from service.rules.health import RuleHealth
 from service.rules.loader import RulesFile
 from service.rules.store import RuleStore
 from service.security.crypto import SecretBox, derive
@@ -68,6 +69,7 @@ class Wiring:
     model_records: ModelRecords
     rules: RuleStore
     rules_file: RulesFile
+    rule_health: RuleHealth
     alerts: AlertStore
     engine: AlertEngine
     escalator: Escalator
@@ -158,13 +160,17 @@ async def wired(settings: Settings) -> AsyncIterator[Wiring]:
 
         secrets = SecretBox(derive(key, "secrets"))
         rules = RuleStore(database, clock, settings.alert_cooldown_period)
-        rules_file = RulesFile(settings.alert_rules, settings.alert_cooldown_period)
+        rules_file = RulesFile(settings.alert_rules, settings.alert_cooldown_period, clock)
         channels = ChannelStore(database, clock, secrets, settings)
         stack.push_async_callback(channels.close)
         outbox = Outbox(database, clock)
 
         async def rules_of(tenant: str) -> list[Rule]:
+            await rules_file.reload_if_changed()
             return await rules.all_for(tenant, rules_file.book)
+
+        async def default_channels(tenant: str) -> list[str]:
+            return [view.name for view in await channels.list(tenant)]
 
         insights = Findings(source, database, clock, settings, rules_of)
         yield Wiring(
@@ -189,8 +195,9 @@ async def wired(settings: Settings) -> AsyncIterator[Wiring]:
             model_records=ModelRecords(database),
             rules=rules,
             rules_file=rules_file,
+            rule_health=RuleHealth(redis),
             alerts=AlertStore(database),
-            engine=AlertEngine(database, clock, wake, settings),
+            engine=AlertEngine(database, clock, wake, settings, default_channels),
             escalator=Escalator(database, clock, settings),
             channels=channels,
             outbox=outbox,

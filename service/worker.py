@@ -55,6 +55,9 @@ class Worker:
         self._positions: dict[int, bytes] = {}
         self._held_until: dict[int, float] = {}
         self._tenants: dict[int, set[str]] = {}
+        # Shards whose log was read to its end since they were taken: a head that is behind
+        # would make silence of what only waits.
+        self._caught_up: set[int] = set()
         self._dirty: dict[str, set[int]] = {}
         self._scored: dict[tuple[str, int], int] = {}
         self._index = SeriesIndex()
@@ -176,6 +179,7 @@ class Worker:
         self._epochs.pop(shard, None)
         self._positions.pop(shard, None)
         self._held_until.pop(shard, None)
+        self._caught_up.discard(shard)
         for tenant in self._tenants.pop(shard, set()):
             self.head.drop(tenant)
             self._dirty.pop(tenant, None)
@@ -183,8 +187,11 @@ class Worker:
             self._index.forget(tenant)
             self._scored = {k: v for k, v in self._scored.items() if k[0] != tenant}
 
+    def _shard_of(self, tenant: str) -> int:
+        return keys.shard_of(tenant, self._w.settings.log_shards)
+
     def _owns(self, tenant: str) -> bool:
-        shard = keys.shard_of(tenant, self._w.settings.log_shards)
+        shard = self._shard_of(tenant)
         return shard in self._epochs and self._held_until.get(shard, 0) > time.monotonic()
 
     async def _give_back(self) -> None:
@@ -199,9 +206,9 @@ class Worker:
         if not self._epochs:
             await self._pause(0.05)
             return
-        found = await self._w.log.read(
-            dict(self._positions), count=_ENTRIES_AT_ONCE, block_ms=_BLOCK_MS
-        )
+        positions = dict(self._positions)
+        found = await self._w.log.read(positions, count=_ENTRIES_AT_ONCE, block_ms=_BLOCK_MS)
+        at_end = {s for s in positions if len(found.get(s, ())) < _ENTRIES_AT_ONCE}
         for shard, entries in found.items():
             if shard not in self._epochs:
                 continue  # given back while we waited
@@ -219,6 +226,7 @@ class Worker:
                 if len(entries) == _ENTRIES_AT_ONCE
                 else 0
             )
+        self._caught_up |= at_end & self._epochs.keys()
 
     async def _show(self, shard: int, entries: list[Entry]) -> None:
         """Add applied entries to the head and mark what is to be scored."""
@@ -285,7 +293,7 @@ class Worker:
         await self._w.rules_file.reload_if_changed()
         now = self._w.clock.now()
         for tenant in self.head.tenants():
-            if self._owns(tenant):
+            if self._owns(tenant) and self._shard_of(tenant) in self._caught_up:
                 await self._judge_tenant(tenant, now)
         interval = self._w.settings.alert_evaluation_interval
         due = (now // interval + 1) * interval
@@ -310,6 +318,7 @@ class Worker:
         """Evaluate every rule of a tenant; one that fails is logged and stops no other."""
         book = self._w.rules_file.book
         rules = await self._w.rules.all_for(tenant, book)
+        errors: dict[str, str] = {}
         for rule in rules:
             try:
                 judgements = evaluate(
@@ -331,13 +340,15 @@ class Worker:
                 )
             except OffbeatError:
                 raise
-            except Exception:
+            except Exception as error:
+                errors[rule.id] = str(error) or type(error).__name__
                 telemetry.RULE_ERRORS.inc()
                 log.exception("rule failed", tenant=tenant, rule=rule.name)
             else:
                 telemetry.RULES_EVALUATED.inc()
             await asyncio.sleep(0)  # others of the event loop go on between two rules
         await self._w.engine.retire(tenant, {rule.id for rule in rules}, now)
+        await self._w.rule_health.report(tenant, errors)
 
     def _chart(self, tenant: str, series: Series) -> Chart | None:
         """The newest samples, for the picture in a notification."""

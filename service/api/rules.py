@@ -14,7 +14,6 @@ from service.domain.errors import Conflict, NotFound
 from service.domain.rules import Rule, Severity
 from service.domain.tenants import Permission, Principal
 from service.rules.form import Problem, RuleError, suggest
-from service.rules.health import RuleHealth
 from service.rules.schema import CONDITIONS, rule_form
 from service.rules.store import StoredRule
 
@@ -194,7 +193,7 @@ async def _check_escalation(request: Request, body: dict[str, Any]) -> None:
 
 
 async def _errors(request: Request, tenant: str) -> dict[str, str]:
-    return await RuleHealth(wiring(request).redis).errors(tenant)
+    return await wiring(request).rule_health.errors(tenant)
 
 
 def _refusal(error: RuleError) -> Response:

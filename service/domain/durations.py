@@ -21,9 +21,7 @@ def parse_duration(value: object) -> float:
     """Seconds of `value`, a number of seconds or text such as `1h30m`; `InvalidInput` if neither."""
     if isinstance(value, bool):
         raise InvalidInput(f"a duration is a number of seconds or text like 5m, not {value!r}")
-    if isinstance(value, int | float):
-        seconds = float(value)
-    elif isinstance(value, str) and re.fullmatch(r"\d+(\.\d+)?", value.strip()):
+    if isinstance(value, int | float) or (isinstance(value, str) and re.fullmatch(r"\d+(\.\d+)?", value.strip())):
         seconds = float(value)
     elif isinstance(value, str) and _WHOLE.fullmatch(value.strip()):
         seconds = sum(float(n) * _UNIT[unit] for n, unit in _PART.findall(value))
