@@ -78,7 +78,8 @@ class TimeLapse:
     async def sleep(self, seconds: float) -> None:
         """Return after `seconds` of the story."""
         target = self.now() + seconds
-        while (rest := target - self.now()) > 0:
+        # The signal comes from another process, so there is no event to wait for.
+        while (rest := target - self.now()) > 0:  # noqa: ASYNC110
             await asyncio.sleep(min(self.LOOK, max(0.001, rest / self.speed)))
 
 

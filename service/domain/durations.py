@@ -14,14 +14,16 @@ _UNIT = {
     "y": 31536000.0,
 }
 _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|[smhdwy])")
+_NUMBER = re.compile(r"\d+(\.\d+)?")
 _WHOLE = re.compile(rf"(?:{_PART.pattern})+")
 
 
 def parse_duration(value: object) -> float:
-    """Seconds of `value`, a number of seconds or text such as `1h30m`; `InvalidInput` if neither."""
+    """Seconds of `value`, a number of them or text such as `1h30m`; `InvalidInput` if neither."""
     if isinstance(value, bool):
         raise InvalidInput(f"a duration is a number of seconds or text like 5m, not {value!r}")
-    if isinstance(value, int | float) or (isinstance(value, str) and re.fullmatch(r"\d+(\.\d+)?", value.strip())):
+    is_number = isinstance(value, str) and _NUMBER.fullmatch(value.strip())
+    if isinstance(value, int | float) or (isinstance(value, str) and is_number):
         seconds = float(value)
     elif isinstance(value, str) and _WHOLE.fullmatch(value.strip()):
         seconds = sum(float(n) * _UNIT[unit] for n, unit in _PART.findall(value))

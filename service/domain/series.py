@@ -123,7 +123,7 @@ class MatchType(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Matcher:
-    """One condition on a label; an absent label counts as empty. Regular expressions are anchored."""
+    """One condition on a label. An absent label counts as empty; expressions are anchored."""
 
     name: str
     type: MatchType

@@ -26,7 +26,7 @@ _MERGE = "tag:yaml.org,2002:merge"
 Place = tuple[int, int]  # line and column, from 1
 
 
-class YamlProblem(Exception):  # noqa: N818 # it is one of the problems of a file
+class YamlProblem(Exception):  # it is one of the problems of a file
     """Why a text cannot be read, and where."""
 
     def __init__(self, reason: str, place: Place = (1, 1)) -> None:

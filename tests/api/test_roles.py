@@ -45,6 +45,7 @@ def operations(app: FastAPI) -> Iterator[tuple[str, str]]:
 
 
 def _filled(path: str) -> str:
+    path = re.sub(r"\{\w+:uuid\}", "00000000-0000-0000-0000-000000000001", path)
     return re.sub(r"\{[^}]+\}", "x1", path.replace("{tenant_id}", "acme"))
 
 

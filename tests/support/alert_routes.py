@@ -11,6 +11,7 @@ from service.alerts.store import AlertStore
 from service.api import problems
 from service.domain.clock import ManualClock
 from service.domain.tenants import PLATFORM, Role
+from service.rules.health import RuleHealth
 from service.rules.loader import RulesFile
 from service.rules.store import RuleStore
 from service.security.keys import KeyRing
@@ -39,6 +40,7 @@ class Parts:
         self.wake = WakeUps(self.redis)
         self.rules = RuleStore(self.database, self.clock, cooldown)
         self.rules_file = RulesFile(self.settings.alert_rules, cooldown, self.clock)
+        self.rule_health = RuleHealth(self.redis)
         self.alerts = AlertStore(self.database)
 
     async def headers(self, role: Role, tenant: str = "acme") -> dict[str, str]:

@@ -25,7 +25,7 @@ class ChannelType(StrEnum):
     WEBHOOK = "webhook"
 
 
-class Retryable(OffbeatError):  # noqa: N818 (what it is, not how it is told)
+class Retryable(OffbeatError):
     """It failed for now. `retry_after` is what the receiver asked for, in seconds."""
 
     def __init__(self, message: str, *, retry_after: float | None = None) -> None:
@@ -33,7 +33,7 @@ class Retryable(OffbeatError):  # noqa: N818 (what it is, not how it is told)
         self.retry_after = retry_after
 
 
-class Permanent(OffbeatError):  # noqa: N818 (as above)
+class Permanent(OffbeatError):
     """It will never work as it is: trying again changes nothing."""
 
 
