@@ -7,6 +7,7 @@ import os
 import secrets
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -214,7 +215,7 @@ class Settings(BaseSettings):
         if self.redis_host:
             secret = self.redis_password.get_secret_value()
             scheme = "rediss" if self.redis_ssl else "redis"
-            auth = f":{secret}@" if secret else ""
+            auth = f":{quote(secret, safe='')}@" if secret else ""
             return f"{scheme}://{auth}{self.redis_host}:{self.redis_port}/0"
         return f"unix://{self.redis_socket}"
 

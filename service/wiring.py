@@ -134,10 +134,13 @@ class Wiring:
 
 
 @asynccontextmanager
-async def wired(settings: Settings) -> AsyncIterator[Wiring]:
-    """All parts, connected; closed at the end. Nothing is sent to a store before it is used."""
+async def wired(settings: Settings, clock: Clock | None = None) -> AsyncIterator[Wiring]:
+    """All parts, connected; closed at the end. Nothing is sent to a store before it is used.
+
+    `clock` is for tests; otherwise the settings choose it.
+    """
     async with AsyncExitStack() as stack:
-        clock = settings.clock()
+        clock = clock or settings.clock()
         database = Database(settings.resolved_database_url)
         stack.push_async_callback(database.close)
         redis = connect(settings.resolved_redis_url)

@@ -105,7 +105,7 @@ class Edge:
         return problems.problem(413, self._limit(), headers={"Connection": "close"})
 
     def _limit(self) -> str:
-        return f"the body is larger than {self._body_max_bytes} bytes"
+        return f"the body is larger than {self._body_max_bytes / 2**20:g} MiB; send less at once"
 
 
 class _Answer:

@@ -7,8 +7,8 @@ from typing import Any
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.exceptions import AuthenticationError, ReadOnlyError, ResponseError
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import ReadOnlyError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from service.domain.errors import Unavailable
@@ -37,6 +37,8 @@ async def store_errors() -> AsyncIterator[None]:
     """Map a store that is down, loading, full or read-only to `Unavailable`."""
     try:
         yield
+    except AuthenticationError as error:
+        raise Unavailable(f"the store refuses us: {error}; check REDIS_PASSWORD") from error
     except (RedisConnectionError, RedisTimeoutError, ReadOnlyError, OSError) as error:
         raise Unavailable("the store does not answer; nothing was kept, try again") from error
     except ResponseError as error:

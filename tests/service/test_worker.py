@@ -1,0 +1,164 @@
+"""Workers on real stores: shares, restarts, scoring, judging."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import numpy as np
+import pytest
+from redis.asyncio import Redis
+
+from service.domain.alerts import AlertState
+from service.domain.clock import SystemClock
+from service.domain.errors import ConfigurationError
+from service.domain.series import SCORE, Series
+from service.settings import Settings
+from service.storage.columns import Batch, Columns
+from service.storage.log import LogWriter
+from service.wiring import Wiring, prepare, wired
+from service.worker import Worker
+
+PLAYS = Series.of("plays", {"region": "eu"})
+MINUTE = 60_000
+
+
+@pytest.fixture
+async def parts(settings: Settings, redis: Redis) -> AsyncIterator[Wiring]:
+    fast = settings.model_copy(
+        update={"worker_lease_seconds": 1.0, "alert_evaluation_interval": 0.2}
+    )
+    await prepare(fast)
+    async with wired(fast) as made:
+        await made.tenants.create("acme", "Acme", "test")
+        yield made
+
+
+@asynccontextmanager
+async def working(parts: Wiring) -> AsyncIterator[Worker]:
+    """A worker that runs until the end of the block."""
+    stop = asyncio.Event()
+    worker = Worker(parts)
+    running = asyncio.create_task(worker.run(stop))
+    try:
+        yield worker
+    finally:
+        stop.set()
+        await asyncio.wait_for(running, 20)
+
+
+async def until(condition: Callable[[], object], seconds: float = 15) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        await asyncio.sleep(0.02)
+
+
+async def send(parts: Wiring, t: np.ndarray, v: np.ndarray) -> None:
+    await parts.registry.register("acme", [PLAYS])
+    log = LogWriter(parts.redis, parts.settings.log_shards, 1000)
+    await log.append("acme", Batch(np.full(len(t), PLAYS.id, np.int64), t, v))
+
+
+def minutes(count: int) -> np.ndarray:
+    """The last `count` whole minutes, in milliseconds."""
+    end = int(SystemClock().now() * 1000) // MINUTE * MINUTE
+    return end - MINUTE * np.arange(count, dtype=np.int64)[::-1]
+
+
+async def test_workers_share_the_shards_and_take_over_from_one_that_leaves(parts: Wiring) -> None:
+    every = list(range(parts.settings.log_shards))
+    async with working(parts) as first:
+        await until(lambda: first.shards == every)
+        async with working(parts) as second:
+            await until(lambda: len(first.shards) == len(second.shards) == 2)
+            assert sorted(first.shards + second.shards) == every
+        await until(lambda: first.shards == every)
+
+
+async def test_a_restarted_worker_knows_what_the_last_one_stored(parts: Wiring) -> None:
+    t = minutes(500)
+    v = np.sin(np.arange(500.0))
+    async with working(parts) as first:
+        await send(parts, t[:400], v[:400])
+        await until(lambda: len(first.head.columns("acme", PLAYS.id).t) == 400)
+    await send(parts, t[400:], v[400:])
+    async with working(parts) as second:
+        await until(lambda: len(second.head.columns("acme", PLAYS.id).t) == 500)
+        found = second.head.columns("acme", PLAYS.id)
+        assert np.array_equal(found.t, t)
+        assert np.array_equal(found.v, v)
+
+
+async def test_what_came_while_no_worker_ran_is_scored_once_and_only_once(parts: Wiring) -> None:
+    t = minutes(700)
+    v = np.sin(np.arange(700) / 20) + np.random.default_rng(0).normal(0, 0.05, 700)
+    v[690] = 9.0
+    async with working(parts) as first:
+        await send(parts, t[:600], v[:600])
+        await until(lambda: len(first.head.columns("acme", PLAYS.id).t) == 600)
+    report = await parts.trainer.run(["acme"])
+    assert report.trained == 1
+    await asyncio.to_thread(parts.trainer.close)
+    score = PLAYS.derived(SCORE)
+    for begin, sent in ((600, 660), (660, 700)):
+        await send(parts, t[begin:sent], v[begin:sent])
+        async with working(parts) as worker:
+            newest = int(t[sent - 1])
+
+            def scored(worker: Worker = worker, newest: int = newest) -> bool:
+                found = worker.head.columns("acme", score.id).t
+                return len(found) > 0 and int(found[-1]) == newest
+
+            await until(scored)
+    stored = await _raw(parts, score)
+    after = stored.t[stored.t > t[599]]
+    assert np.array_equal(after, t[600:])
+    spike = stored.v[stored.t == t[690]]
+    assert spike[0] > 0.999
+
+
+async def _raw(parts: Wiring, series: Series) -> Columns:
+    """All records of a series' chunks, duplicates too."""
+    raw = b""
+    async for name in parts.redis.scan_iter(match=f"*:chunk:acme:{series.hex}:*"):
+        raw += await parts.redis.get(name)
+    points = np.sort(np.frombuffer(raw, [("t", "<i8"), ("v", "<f8")]), order="t")
+    return Columns(points["t"], points["v"])
+
+
+async def test_a_rule_fires_resolves_and_one_that_fails_stops_no_other(
+    parts: Wiring, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good = {"name": "Many", "query": "plays", "condition": "gt", "threshold": 5, "severity": "low"}
+    await parts.rules.create("acme", good | {"name": "Broken", "threshold": 77}, "test")
+    await parts.rules.create("acme", good, "test")
+    from service import worker as module
+
+    real = module.evaluate
+
+    def evaluate(rule, *args, **kwargs):  # type: ignore[no-untyped-def]
+        if rule.name == "Broken":
+            raise RuntimeError("this rule cannot be judged")
+        return real(rule, *args, **kwargs)
+
+    monkeypatch.setattr(module, "evaluate", evaluate)
+    async with working(parts):
+        now = minutes(1)
+        await send(parts, now, np.array([9.0]))
+        await until(lambda: parts.engine.open("acme"))
+        assert parts.engine.open("acme")[0].state is AlertState.FIRING
+        errors = await parts.rule_health.errors("acme")
+        assert list(errors.values()) == ["this rule cannot be judged"]
+        await send(parts, now + 1000, np.array([1.0]))
+        await until(lambda: not parts.engine.open("acme"))
+    history, _ = await parts.alerts.history("acme")
+    assert [(a.rule_name, a.state) for a in history] == [("Many", AlertState.RESOLVED)]
+
+
+async def test_data_laid_out_differently_is_not_touched(settings: Settings, redis: Redis) -> None:
+    async with wired(settings) as parts:
+        await parts.check_layout()
+    async with wired(settings.model_copy(update={"log_shards": 8})) as parts:
+        with pytest.raises(ConfigurationError, match=r"4 shards, .* LOG_SHARDS .* 8 shards"):
+            await parts.check_layout()
