@@ -105,7 +105,9 @@ class Edge:
         return problems.problem(413, self._limit(), headers={"Connection": "close"})
 
     def _limit(self) -> str:
-        return f"the body is larger than {self._body_max_bytes / 2**20:g} MiB; send less at once"
+        limit = self._body_max_bytes
+        size = f"{limit} bytes" if limit % 2**20 else f"{limit >> 20} MiB"
+        return f"the body is larger than {size}; send less at once"
 
 
 class _Answer:
