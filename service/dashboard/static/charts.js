@@ -3,7 +3,7 @@
   "use strict";
   const charts = new Map();
   const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
-  const FONT = '11.5px system-ui, "Segoe UI", Inter, sans-serif';
+  const FONT = '12px system-ui, "Segoe UI", Inter, sans-serif';
   const ROOM_FOR_NOW = 34;
 
   const time = (options) => new Intl.DateTimeFormat(undefined, { hourCycle: "h23", ...options });
