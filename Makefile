@@ -3,7 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 VENDOR := service/dashboard/static/vendor
-WORKERS ?= auto
+# Test processes: one more than cores, for some tests mostly wait.
+WORKERS ?= $(shell $(PYTHON) -c "import os; print((os.cpu_count() or 1) + 1)")
 
 .PHONY: setup demo serve test check format lint types layers docs bench soak clean
 

@@ -22,6 +22,11 @@ from service.storage.sql.engine import Database
 from service.storage.sql.migrate import migrate
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Start the slow ones first: they mostly wait, and the others fill the time."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
 @pytest.fixture(scope="session")
 def short_tmp() -> Iterator[Path]:
     """A folder with a path short enough for unix sockets."""
