@@ -80,6 +80,8 @@ class Scheduler:
         renewing = asyncio.create_task(self._keep_leading())
         try:
             tenants = [t.id for t in await self._w.tenants.every()]
+            for tenant in await asyncio.to_thread(self._w.models.prune, tenants):
+                log.info("models of a deleted tenant removed", tenant=tenant)
             report = await self._w.trainer.run(tenants)
             if report.trained or report.failed:
                 log.info(

@@ -4,9 +4,10 @@ A file is replaced in one step; whoever has it loaded notices by its modificatio
 across processes. A file that is not ours or is damaged is refused and logged, never used.
 """
 
+import shutil
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -120,6 +121,19 @@ class ModelRegistry:
         """Drop a model from memory; the next `load` reads the file."""
         with self._lock:
             self._loaded.pop((tenant, series_hex), None)
+
+    def prune(self, tenants: Collection[str]) -> list[str]:
+        """Delete the models of tenants that are not among `tenants`; whose they were."""
+        if not self.root.is_dir():
+            return []
+        gone = sorted(
+            folder.name
+            for folder in self.root.iterdir()
+            if folder.is_dir() and TENANT_ID.fullmatch(folder.name) and folder.name not in tenants
+        )
+        for tenant in gone:
+            shutil.rmtree(self.root / tenant, ignore_errors=True)
+        return gone
 
     def _read(self, path: Path, tenant: str, series_hex: str) -> SeriesModel:
         raw = artifact.read(path)

@@ -12,41 +12,48 @@ _EMPTY: Mapping[int, Series] = MappingProxyType({})
 
 
 class _Buffer:
-    """Ascending unique timestamps with values, newest `size` kept; grows to twice that."""
+    """Ascending unique timestamps with values, newest `size` kept; grows to twice that.
 
-    __slots__ = ("_n", "_t", "_v", "size")
+    Threads read while the event loop writes: what a view shows is never written again, and the
+    whole state is replaced in one assignment.
+    """
+
+    __slots__ = ("_state", "size")
 
     def __init__(self, size: int) -> None:
         self.size = size
-        self._t = np.empty(min(64, 2 * size), np.int64)
-        self._v = np.empty(len(self._t), np.float64)
-        self._n = 0
+        self._state = _room(min(64, 2 * size))
 
     def view(self) -> Columns:
-        return Columns(self._t[: self._n], self._v[: self._n])
+        t, v, n = self._state
+        return Columns(t[:n], v[:n])
 
     def extend(self, t: np.ndarray, v: np.ndarray) -> None:
+        old_t, old_v, n = self._state
         ascending = len(t) == 1 or bool(np.all(t[1:] > t[:-1]))
-        if not ascending or (self._n and t[0] <= self._t[self._n - 1]):
-            t, v = _merge(self.view(), t, v)
-            self._n = 0
-        if self._n + len(t) > len(self._t):
-            keep = self.view()
-            # Copies: readers may still hold views of the old arrays.
-            t = np.concatenate([keep.t, t])[-self.size :]
-            v = np.concatenate([keep.v, v])[-self.size :]
-            room = min(2 * self.size, max(64, 2 * len(t)))
-            self._t, self._v = np.empty(room, np.int64), np.empty(room, np.float64)
-            self._n = 0
-        elif self._n == 0:
-            self._t, self._v = np.empty_like(self._t), np.empty_like(self._v)
-        end = self._n + len(t)
-        self._t[self._n : end], self._v[self._n : end] = t, v
-        self._n = end
+        in_order = ascending and (not n or bool(t[0] > old_t[n - 1]))
+        end = n + len(t)
+        if not in_order or end > len(old_t):
+            old = Columns(old_t[:n], old_v[:n])
+            t, v = _append(old, t, v) if in_order else _merge(old, t, v)
+            if len(t) > 2 * self.size:
+                t, v = t[-self.size :], v[-self.size :]
+            old_t, old_v, n = _room(max(len(t), min(2 * self.size, max(64, 2 * len(t)))))
+            end = len(t)
+        old_t[n:end], old_v[n:end] = t, v
+        self._state = (old_t, old_v, end)
+
+
+def _room(size: int) -> tuple[np.ndarray, np.ndarray, int]:
+    return np.empty(size, np.int64), np.empty(size, np.float64), 0
+
+
+def _append(old: Columns, t: np.ndarray, v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return np.concatenate([old.t, t]), np.concatenate([old.v, v])
 
 
 def _merge(old: Columns, t: np.ndarray, v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    t, v = np.concatenate([old.t, t]), np.concatenate([old.v, v])
+    t, v = _append(old, t, v)
     order = np.argsort(t, kind="stable")
     t, v = t[order], v[order]
     last = np.append(t[1:] != t[:-1], True)  # of equal timestamps the last written wins
@@ -71,7 +78,8 @@ class Head:
 
     def add_series(self, tenant: str, series: Mapping[int, Series]) -> None:
         """Make series known; samples may follow."""
-        self._series.setdefault(tenant, {}).update(series)
+        # A new dictionary: a thread may be looking through the old one.
+        self._series[tenant] = {**self._series.get(tenant, {}), **series}
         self._buffers.setdefault(tenant, {})
 
     def unknown(self, tenant: str, ids: np.ndarray) -> list[int]:

@@ -17,7 +17,7 @@ from service.settings import Settings
 from service.storage.columns import Batch, Columns
 from service.storage.log import LogWriter
 from service.wiring import Wiring, prepare, wired
-from service.worker import Worker
+from service.worker import Worker, loops
 
 PLAYS = Series.of("plays", {"region": "eu"})
 MINUTE = 60_000
@@ -133,16 +133,14 @@ async def test_a_rule_fires_resolves_and_one_that_fails_stops_no_other(
     good = {"name": "Many", "query": "plays", "condition": "gt", "threshold": 5, "severity": "low"}
     await parts.rules.create("acme", good | {"name": "Broken", "threshold": 77}, "test")
     await parts.rules.create("acme", good, "test")
-    from service import worker as module
-
-    real = module.evaluate
+    real = loops.evaluate
 
     def evaluate(rule, *args, **kwargs):  # type: ignore[no-untyped-def]
         if rule.name == "Broken":
             raise RuntimeError("this rule cannot be judged")
         return real(rule, *args, **kwargs)
 
-    monkeypatch.setattr(module, "evaluate", evaluate)
+    monkeypatch.setattr(loops, "evaluate", evaluate)
     async with working(parts):
         now = minutes(1)
         await send(parts, now, np.array([9.0]))
@@ -154,6 +152,20 @@ async def test_a_rule_fires_resolves_and_one_that_fails_stops_no_other(
         await until(lambda: not parts.engine.open("acme"))
     history, _ = await parts.alerts.history("acme")
     assert [(a.rule_name, a.state) for a in history] == [("Many", AlertState.RESOLVED)]
+
+
+async def test_a_deleted_tenant_is_judged_no_more(parts: Wiring) -> None:
+    rule = {"name": "Many", "query": "plays", "condition": "gt", "threshold": 5, "severity": "low"}
+    await parts.rules.create("acme", rule, "test")
+    async with working(parts) as worker:
+        await send(parts, minutes(1), np.array([9.0]))
+        await until(lambda: parts.engine.open("acme"))
+        await parts.tenants.delete("acme", "test")
+        await until(lambda: "acme" not in worker.head.tenants())
+        await send(parts, minutes(1) + 1000, np.array([10.0]))
+        await asyncio.sleep(0.5)
+        assert parts.engine.open("acme") == []
+    assert await parts.alerts.history("acme") == ([], None)
 
 
 async def test_data_laid_out_differently_is_not_touched(settings: Settings, redis: Redis) -> None:

@@ -1,0 +1,301 @@
+"""The worker's loops over the head they share.
+
+`_hold` keeps the leases, `_store` applies the log, `_detect` scores what came in, `_judge`
+evaluates the rules. A loop that fails is logged, waits and goes on; a shard whose lease is lost is
+dropped at once.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from typing import Any
+
+import structlog
+
+from service import telemetry
+from service.alerts.outbound import Chart
+from service.domain.errors import LostLease, NotFound, OffbeatError
+from service.domain.rules import Rule
+from service.domain.series import SCORE, Series, parse_series_id
+from service.rules.evaluator import Judgement, SeriesIndex, evaluate
+from service.storage.columns import Columns
+from service.storage.head import Head
+from service.storage.log import Entry
+from service.storage.wake import wait_for
+from service.wiring import Wiring
+from service.worker.shards import Shards
+
+log = structlog.get_logger(__name__)
+
+#: Entries of one shard, and about so many samples, that are applied together.
+_ENTRIES_AT_ONCE = 200
+_SAMPLES_AT_ONCE = 200_000
+#: Real time between two passes of the loops when nothing wakes them.
+_BLOCK_MS = 200
+_RETRY_SECONDS = 0.5
+#: Samples in the picture of a notification.
+_CHART_POINTS = 288
+
+
+class Worker:
+    """One worker process. `run` returns when `stop` is set and everything is given back."""
+
+    def __init__(self, wiring: Wiring) -> None:
+        self._w = wiring
+        self._shards = Shards(wiring, self._restored, self._forgotten)
+        self._stop = asyncio.Event()
+        self._changed = asyncio.Event()
+        self._rules_changed = asyncio.Event()
+        self._index = SeriesIndex()
+        self._dirty: dict[str, set[int]] = {}
+        self._scored: dict[tuple[str, int], int] = {}
+        self._entries_at_once = 8  # until it is known how large they are
+
+    @property
+    def shards(self) -> list[int]:
+        """The shards that this worker owns now."""
+        return sorted(self._shards.epochs)
+
+    @property
+    def head(self) -> Head:
+        """Their newest samples."""
+        return self._shards.head
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Work until `stop`; then release the shards so that another can take them at once."""
+        await self._w.check_layout()
+        self._stop = stop
+        async with asyncio.TaskGroup() as group:
+            loops = [
+                group.create_task(self._repeat(step, name))
+                for step, name in (
+                    (self._hold, "leases"),
+                    (self._store, "store"),
+                    (self._detect, "detection"),
+                    (self._judge, "rules"),
+                )
+            ]
+            hearing = [
+                group.create_task(self._w.wake.forward(self._rules_changed, "rules")),
+                group.create_task(self._hear_models()),
+            ]
+            await asyncio.wait(loops)
+            for task in hearing:
+                task.cancel()
+        await self._shards.give_back()
+
+    async def _repeat(self, step: Callable[[], Awaitable[None]], name: str) -> None:
+        """Take steps until told to stop; each is finished, none is cut short."""
+        while not self._stop.is_set():
+            try:
+                await step()
+            except OffbeatError as error:
+                log.warning(f"{name} interrupted", reason=str(error))
+                await self._pause(_RETRY_SECONDS)
+            except Exception:
+                log.exception(f"{name} failed")
+                await self._pause(_RETRY_SECONDS)
+
+    async def _pause(self, seconds: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._stop.wait(), seconds)
+
+    async def _hold(self) -> None:
+        await self._shards.hold()
+        await self._pause(self._shards.renewal)
+
+    def _restored(self, tenant: str, ids: Iterable[int]) -> None:
+        self._dirty.setdefault(tenant, set()).update(ids)
+        self._changed.set()
+
+    def _forgotten(self, tenant: str) -> None:
+        self._dirty.pop(tenant, None)
+        self._w.engine.forget(tenant)
+        self._index.forget(tenant)
+        self._scored = {key: t for key, t in self._scored.items() if key[0] != tenant}
+
+    # store
+
+    async def _store(self) -> None:
+        positions = dict(self._shards.positions)
+        if not positions:
+            await self._pause(0.05)
+            return
+        count = self._entries_at_once
+        found = await self._w.log.read(positions, count=count, block_ms=_BLOCK_MS)
+        at_end = {shard for shard in positions if len(found.get(shard, ())) < count}
+        for shard, entries in found.items():
+            if shard in self._shards.epochs:  # else given back while we waited
+                await self._apply(shard, entries)
+        self._shards.caught_up |= at_end & self._shards.epochs.keys()
+
+    async def _apply(self, shard: int, entries: list[Entry]) -> None:
+        try:
+            await self._w.chunk_writer.apply(shard, self._shards.epochs[shard], entries)
+        except LostLease as error:
+            log.warning("shard lost", shard=shard, reason=str(error))
+            self._shards.drop(shard)
+            return
+        self._shards.positions[shard] = entries[-1].id
+        await self._show(shard, entries)
+        samples = sum(len(entry.batch.id) for entry in entries)
+        telemetry.SAMPLES_STORED.inc(samples)
+        backlog = 0
+        if len(entries) == self._entries_at_once:
+            backlog = (await self._w.log.backlog([shard]))[shard]
+        telemetry.LOG_BACKLOG.labels(shard=str(shard)).set(backlog)
+        fitting = _SAMPLES_AT_ONCE * len(entries) // max(1, samples)
+        self._entries_at_once = max(1, min(_ENTRIES_AT_ONCE, fitting))
+
+    async def _show(self, shard: int, entries: list[Entry]) -> None:
+        """Add applied entries to the head and mark what is to be scored."""
+        for entry in entries:
+            ids, t, v = entry.batch
+            if unknown := self.head.unknown(entry.tenant, ids):
+                fresh = await self._w.registry.lookup(entry.tenant, unknown)
+                self.head.add_series(entry.tenant, fresh)
+                self._shards.seen(shard, entry.tenant)
+            touched = self.head.extend(entry.tenant, ids, t, v)
+            self._dirty.setdefault(entry.tenant, set()).update(touched)
+        self._changed.set()
+
+    # detection
+
+    async def _hear_models(self) -> None:
+        async for _, payload in self._w.wake.listen("models"):
+            tenant, _, series_hex = payload.partition("/")
+            self._w.scorer.refresh(tenant, series_hex)
+            number = parse_series_id(series_hex)
+            if number is not None and number in self.head.series(tenant):
+                self._restored(tenant, [number])
+
+    async def _detect(self) -> None:
+        await wait_for(self._changed, 1.0)
+        dirty, self._dirty = self._dirty, {}
+        while dirty:
+            tenant, ids = dirty.popitem()
+            try:
+                await self._score_tenant(tenant, ids)
+            except BaseException:
+                for later in (dirty, {tenant: ids}):  # not scored; it is tried again
+                    for name, waiting in later.items():
+                        self._dirty.setdefault(name, set()).update(waiting)
+                raise
+
+    async def _score_tenant(self, tenant: str, ids: set[int]) -> None:
+        known = self.head.series(tenant)
+        work = [known[i] for i in ids if i in known and not known[i].is_derived]
+        if not work:
+            return
+        if not self._shards.owns(tenant):  # for now; if it is gone for good, so is its head
+            self._dirty.setdefault(tenant, set()).update(ids)
+            return
+        begun = time.perf_counter()
+        written, scored = await asyncio.to_thread(self._score, tenant, work)
+        telemetry.SCORING_SECONDS.observe(time.perf_counter() - begun)
+        if written:
+            await self._w.writer.write(tenant, written)
+        self._scored.update(scored)
+
+    def _score(
+        self, tenant: str, work: list[Series]
+    ) -> tuple[list[tuple[Series, Columns]], dict[tuple[str, int], int]]:
+        """What models say about new points, and up to when each series is scored then."""
+        written: list[tuple[Series, Columns]] = []
+        scored: dict[tuple[str, int], int] = {}
+        for series in work:
+            context = self.head.columns(tenant, series.id)
+            since = self._scored_until(tenant, series)
+            if not len(context.t) or since >= context.t[-1]:
+                continue
+            found = self._w.scorer.score(tenant, series, context, since)
+            if found:
+                written += found
+                scored[tenant, series.id] = int(context.t[-1])
+                telemetry.POINTS_SCORED.inc(len(found[0][1].t))
+        return written, scored
+
+    def _scored_until(self, tenant: str, series: Series) -> int:
+        """Up to when the series is scored: as remembered, else as its score series says."""
+        known = self._scored.get((tenant, series.id))
+        if known is not None:
+            return known
+        scores = self.head.columns(tenant, series.derived(SCORE).id)
+        return int(scores.t[-1]) if len(scores.t) else 0
+
+    # rules
+
+    async def _judge(self) -> None:
+        await self._w.rules_file.reload_if_changed()
+        now = self._w.clock.now()
+        for tenant in self._shards.ready():
+            try:
+                await self._w.tenants.limits(tenant)
+            except NotFound:
+                self._shards.forget(tenant)  # deleted
+            else:
+                await self._judge_tenant(tenant, now)
+        interval = self._w.settings.alert_evaluation_interval
+        due = (now // interval + 1) * interval
+        await self._first_of(
+            self._w.clock.sleep(max(0.0, due - self._w.clock.now())),
+            self._rules_changed.wait(),
+            self._stop.wait(),
+        )
+        self._rules_changed.clear()
+
+    @staticmethod
+    async def _first_of(*waits: Coroutine[Any, Any, object]) -> None:
+        """Return when one of the waits is over; the others are dropped."""
+        waiting = [asyncio.ensure_future(wait) for wait in waits]
+        try:
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for one in waiting:
+                one.cancel()
+
+    async def _judge_tenant(self, tenant: str, now: float) -> None:
+        """Evaluate every rule of a tenant; one that fails is logged and stops no other."""
+        book = self._w.rules_file.book
+        rules = await self._w.rules.all_for(tenant, book)
+        errors: dict[str, str] = {}
+        for rule in rules:
+            try:
+                judgements = await asyncio.to_thread(self._evaluate, rule, tenant, now)
+                await self._w.engine.apply(
+                    tenant,
+                    rule,
+                    judgements,
+                    now,
+                    policies=book.policies,
+                    chart_of=lambda series: self._chart(tenant, series),
+                )
+            except OffbeatError:
+                raise
+            except Exception as error:
+                errors[rule.id] = str(error) or type(error).__name__
+                telemetry.RULE_ERRORS.inc()
+                log.exception("rule failed", tenant=tenant, rule=rule.name)
+            else:
+                telemetry.RULES_EVALUATED.inc()
+        await self._w.engine.retire(tenant, {rule.id for rule in rules}, now)
+        await self._w.rule_health.report(tenant, errors)
+
+    def _evaluate(self, rule: Rule, tenant: str, now: float) -> list[Judgement]:
+        return evaluate(
+            rule,
+            tenant,
+            self.head,
+            now,
+            lookback_seconds=self._w.settings.series_lookback_seconds,
+            anomaly_threshold=self._w.settings.anomaly_detection_threshold,
+            index=self._index,
+        )
+
+    def _chart(self, tenant: str, series: Series) -> Chart | None:
+        """The newest samples, for the picture in a notification."""
+        t, v = self.head.columns(tenant, series.id)
+        if not len(t):
+            return None
+        return {"t": t[-_CHART_POINTS:].tolist(), "v": v[-_CHART_POINTS:].tolist()}

@@ -1,0 +1,178 @@
+"""The shards that a worker owns, with their newest samples in memory."""
+
+import asyncio
+import contextlib
+import os
+import socket
+import time
+import uuid
+from collections.abc import Callable, Iterable
+
+import numpy as np
+import structlog
+
+from service.domain.errors import OffbeatError
+from service.storage import keys
+from service.storage.head import Head
+from service.storage.lease import Leases
+from service.wiring import Wiring
+
+log = structlog.get_logger(__name__)
+
+_DAY_MS = 86_400_000
+_SERIES_AT_ONCE = 500
+
+
+class Shards:
+    """Holds leases; reads a shard's newest samples when it is taken, forgets them when it is lost.
+
+    `restored(tenant, ids)` is called when a tenant's samples are in the head, `dropped(tenant)`
+    when they are gone from it.
+    """
+
+    def __init__(
+        self,
+        wiring: Wiring,
+        restored: Callable[[str, Iterable[int]], None],
+        dropped: Callable[[str], None],
+    ) -> None:
+        self._w = wiring
+        self._restored, self._dropped = restored, dropped
+        name = f"{socket.gethostname()}-{os.getpid()}.{uuid.uuid4().hex[:8]}"
+        self._leases = Leases(wiring.redis, name, wiring.settings.worker_lease_seconds)
+        self.head = Head(wiring.settings.metrics_buffer_size)
+        self.epochs: dict[int, int] = {}
+        self.positions: dict[int, bytes] = {}
+        # Shards whose log was read to its end since they were taken: a head that is behind
+        # would make silence of what only waits.
+        self.caught_up: set[int] = set()
+        self._tenants: dict[int, set[str]] = {}
+        self._held_until: dict[int, float] = {}
+        self._taking: dict[int, asyncio.Task[None]] = {}
+
+    @property
+    def renewal(self) -> float:
+        """Seconds between two calls of `hold`."""
+        return self._leases.seconds / 4
+
+    def shard_of(self, tenant: str) -> int:
+        """The shard of a tenant."""
+        return keys.shard_of(tenant, self._w.settings.log_shards)
+
+    def owns(self, tenant: str) -> bool:
+        """Whether the tenant is ours, and will be for a moment."""
+        shard = self.shard_of(tenant)
+        return shard in self.epochs and self._held_until.get(shard, 0) > time.monotonic()
+
+    def ready(self) -> list[str]:
+        """The tenants that are ours and whose head is not behind the log."""
+        return [
+            tenant
+            for tenant in self.head.tenants()
+            if self.owns(tenant) and self.shard_of(tenant) in self.caught_up
+        ]
+
+    async def hold(self) -> None:
+        """Renew the own shards, take free ones up to a fair share, give back what is over it."""
+        workers = await self._leases.workers()
+        share = -(-self._w.settings.log_shards // max(1, workers))
+        ours = sorted(self.epochs.keys() | self._taking.keys())
+        for shard in ours[share:]:
+            self.drop(shard)
+            await self._leases.release(shard)
+        for shard in range(self._w.settings.log_shards):
+            held = self.epochs.keys() | self._taking.keys()
+            if shard not in held and len(held) >= share:
+                continue
+            begun = time.monotonic()
+            epoch = await self._leases.acquire(shard)
+            if not epoch and shard in held:
+                log.warning("shard lost", shard=shard)
+                self.drop(shard)
+            elif epoch:
+                if shard not in self._taking and self.epochs.get(shard) != epoch:
+                    self.drop(shard)
+                    # Reading takes a while, and the other shards' leases do not wait.
+                    self._taking[shard] = asyncio.create_task(self._take(shard, epoch))
+                self._held_until[shard] = begun + self._leases.seconds
+
+    async def _take(self, shard: int, epoch: int) -> None:
+        """Own a shard: read its newest samples into the head, then follow its log."""
+        try:
+            position = await self._w.log.position(shard)
+            tenants = await self._w.registry.tenants(shard)
+            restored = {tenant: await self._restore(tenant) for tenant in tenants}
+        except OffbeatError as error:
+            log.warning("shard not taken", shard=shard, reason=str(error))
+        except Exception:
+            log.exception("shard not taken", shard=shard)
+        else:
+            self._tenants[shard] = set(tenants)
+            self.positions[shard] = position
+            self.epochs[shard] = epoch
+            for tenant, ids in restored.items():
+                self._restored(tenant, ids)
+            log.info("shard taken", shard=shard, epoch=epoch, tenants=len(tenants))
+        finally:
+            self._taking.pop(shard, None)
+
+    async def _restore(self, tenant: str) -> Iterable[int]:
+        series = await self._w.registry.all(tenant)
+        self.head.drop(tenant)
+        self.head.add_series(tenant, series)
+        own = [i for i, s in series.items() if not s.is_derived]
+        derived = [i for i, s in series.items() if s.is_derived]
+        buckets = self._w.retention_ms // self._w.bucket_ms + 1
+        reach = 2
+        # What models wrote is needed only to know up to when they have written.
+        await self._load(tenant, derived, reach, enough=1)
+        while own and reach < buckets:
+            own = await self._load(tenant, own, reach, self._w.settings.metrics_buffer_size)
+            reach *= 4
+        await self._load(tenant, own, buckets, enough=1)
+        return series.keys()
+
+    async def _load(self, tenant: str, ids: list[int], buckets: int, enough: int) -> list[int]:
+        """Read the newest buckets of series into the head; those with less than `enough`."""
+        now_ms = round(self._w.clock.now() * 1000)
+        start, ahead = now_ms - buckets * self._w.bucket_ms, now_ms + _DAY_MS
+        short = []
+        for first in range(0, len(ids), _SERIES_AT_ONCE):
+            part = ids[first : first + _SERIES_AT_ONCE]
+            found = await self._w.chunks.read(tenant, part, start, ahead)
+            for i, (t, v) in found.items():
+                if len(t) < enough:
+                    short.append(i)
+                else:
+                    self.head.extend(tenant, np.full(len(t), i, np.int64), t, v)
+        return short
+
+    def seen(self, shard: int, tenant: str) -> None:
+        """A tenant has samples in a shard of ours."""
+        self._tenants[shard].add(tenant)
+
+    def drop(self, shard: int) -> None:
+        """Another worker owns the shard, or will."""
+        if taking := self._taking.pop(shard, None):
+            taking.cancel()
+        self.epochs.pop(shard, None)
+        self.positions.pop(shard, None)
+        self._held_until.pop(shard, None)
+        self.caught_up.discard(shard)
+        self._tenants.pop(shard, None)
+        for tenant in self.head.tenants():
+            if self.shard_of(tenant) == shard:
+                self.forget(tenant)
+
+    def forget(self, tenant: str) -> None:
+        """Drop one tenant's samples."""
+        self.head.drop(tenant)
+        self._dropped(tenant)
+
+    async def give_back(self) -> None:
+        """Release everything, so that others need not wait for the leases to expire."""
+        with contextlib.suppress(OffbeatError):
+            for shard in sorted(self.epochs.keys() | self._taking.keys()):
+                self.drop(shard)
+                await self._leases.release(shard)
+            await self._leases.sign_out()
