@@ -6,7 +6,7 @@ VENDOR := service/dashboard/static/vendor
 # Test processes: one more than cores, for some tests mostly wait.
 WORKERS ?= $(shell $(PYTHON) -c "import os; print((os.cpu_count() or 1) + 1)")
 
-.PHONY: setup demo serve test check format lint types layers docs bench soak clean
+.PHONY: setup demo serve test check format lint types layers docs clean
 
 setup: $(VENV)/.installed $(VENDOR)/.installed
 

@@ -112,11 +112,16 @@ async def stop_escalating(
 
 
 async def conclude(
-    connection: AsyncConnection, out: Outbound, tenant: str, ended: Sequence[Alert]
+    connection: AsyncConnection,
+    out: Outbound,
+    tenant: str,
+    ended: Sequence[Alert],
+    reasons: Mapping[str, str],
 ) -> None:
     """Tell that alerts are over, on exactly the channels that were told that they fire.
 
     Whoever will hear of the firing only in a summary hears of the end in the same one.
+    `reasons` says, by alert id, why one is over whose series did not get well.
     """
     ids = [alert.id for alert in ended]
     mine = timers.c.tenant == tenant
@@ -141,4 +146,10 @@ async def conclude(
         channels = told.get(alert.id, {})
         if channels:
             waiting = [channel for channel, held in channels.items() if held]
-            await out.notify(alert, NotificationKind.RESOLVED, channels, held=waiting)
+            await out.notify(
+                alert,
+                NotificationKind.RESOLVED,
+                channels,
+                held=waiting,
+                reason=reasons.get(alert.id, ""),
+            )

@@ -61,9 +61,12 @@ class Outbound:
         step: int = 0,
         chart: Chart | None = None,
         held: Iterable[str] = (),
+        reason: str = "",
     ) -> None:
         """One row for each channel; for those in `held`, and over the limit, for a summary."""
-        payload = alert_payload(alert, public_url=self._limits.public_url, step=step, chart=chart)
+        payload = alert_payload(
+            alert, public_url=self._limits.public_url, step=step, chart=chart, reason=reason
+        )
         over, apart = [], frozenset(held)
         for channel in dict.fromkeys(channels):
             summarised = channel in apart or await self._left() <= 0

@@ -17,11 +17,13 @@ def alert_payload(
     public_url: str,
     step: int = 0,
     chart: Mapping[str, Sequence[float]] | None = None,
+    reason: str = "",
 ) -> dict[str, Any]:
     """The payload of firing, resolved and escalated notifications; times are Unix seconds.
 
     `step` is the escalation's, from 1, and 0 for what is no escalation. `chart` is
-    `{"t": [milliseconds…], "v": [values…]}`.
+    `{"t": [milliseconds…], "v": [values…]}`. `reason` says why an alert is over whose series did
+    not get well: it ended, or the rule was deleted, disabled or changed.
     """
     payload: dict[str, Any] = {
         "alert_id": alert.id,
@@ -41,6 +43,8 @@ def alert_payload(
         "step": step,
         "url": alert_url(public_url, alert.tenant, alert.id),
     }
+    if reason:
+        payload["reason"] = reason
     if chart is not None:
         payload["chart"] = {name: list(values) for name, values in chart.items()}
     return payload

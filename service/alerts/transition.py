@@ -54,6 +54,7 @@ class Transition:
         self._begun: list[Alert] = []
         self._fired: list[tuple[Alert, Judgement]] = []
         self._ended: list[Alert] = []
+        self._reasons: dict[str, str] = {}
         self._removed: list[str] = []
 
     async def decide(self, tasks: Sequence[Task], memory: Mapping[str, Alert], step: Step) -> None:
@@ -102,6 +103,7 @@ class Transition:
             if after is not None:
                 self._out.note(after, EventKind.RESOLVED, reason=decision.reason or None)
                 self._ended.append(after)
+                self._reasons[after.id] = decision.reason
                 self.now_open[task.fingerprint] = None
 
     async def _rise(
@@ -165,7 +167,7 @@ class Transition:
             await self._tell(alert, judgement, plan or Plan((), None), chart_of)
             self.changed.append(alert)
         if self._ended:
-            await conclude(self._connection, self._out, self._tenant, self._ended)
+            await conclude(self._connection, self._out, self._tenant, self._ended, self._reasons)
             self.changed += self._ended
 
     async def _tell(

@@ -149,7 +149,8 @@ def _observe(scope: Scope, method: str, status: int, seconds: float) -> None:
     log.info(
         "request",
         method=method,
-        path=scope["path"][:300],
+        # A link to log in is a secret as long as it has not been used.
+        path=route if "{ticket}" in route else scope["path"][:300],
         status=status,
         milliseconds=round(seconds * 1000, 1),
     )

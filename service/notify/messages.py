@@ -144,6 +144,8 @@ def _over(payload: Mapping[str, Any], labels: Mapping[str, str]) -> str:
     metric, expectation = _judged(payload, labels)
     if payload.get("reason") == SERIES_ENDED:
         return f"{metric} has sent nothing for so long that the alert was closed."
+    if reason := clean(payload.get("reason") or "", 100):  # rule deleted, disabled or changed
+        return f"The {reason.replace('rule ', 'rule was ')}; nothing is known of {metric} since."
     if expectation.startswith("expected "):
         return f"{metric} is as expected again ({expectation.removeprefix('expected ')})."
     if expectation.startswith("unlike its past"):

@@ -126,6 +126,8 @@ async def test_missing_data_resolves_nothing_until_the_series_has_ended(quick: B
     assert resolved.state is AlertState.RESOLVED
     events = await quick.store.events(TENANT, resolved.id)
     assert events[-1].detail == {"reason": "series ended"}
+    told = {row.kind: row.payload.get("reason") for row in await quick.rows(outbox)}
+    assert told == {"firing": None, "resolved": "series ended"}
 
 
 async def test_a_series_that_the_head_does_not_know_is_missing_data(quick: Bench) -> None:

@@ -97,6 +97,11 @@ def test_sentences(value: object, expectation: str, firing: str, resolved: str) 
     assert message.sentence == resolved
 
 
+def test_a_rule_that_was_deleted_calls_nothing_well() -> None:
+    message = compose(notification(NotificationKind.RESOLVED, reason="rule deleted"), NOW, URL)
+    assert message.sentence == "The rule was deleted; nothing is known of error_rate since."
+
+
 def test_a_series_that_ended_is_not_called_well() -> None:
     item = notification(NotificationKind.RESOLVED, reason="series ended")
     message = compose(item, NOW, URL)
