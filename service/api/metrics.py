@@ -1,6 +1,6 @@
 """`POST /analytics/metrics`: record."""
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import Response
@@ -12,6 +12,11 @@ from service.api.problems import problem
 from service.domain.errors import UnsupportedMedia
 from service.domain.tenants import Permission, Principal
 from service.ingest.answer import Answer
+from service.ingest.intake import Limits
+from service.ingest.json import decode
+
+if TYPE_CHECKING:
+    from service.wiring import Wiring
 
 router = APIRouter(tags=["record"])
 
@@ -101,22 +106,27 @@ async def record(
         )
     if request.headers.get("content-encoding", "identity").lower() != "identity":
         raise UnsupportedMedia("send the body uncompressed", where="Content-Encoding")
-    limits = await parts.tenants.limits(tenant)
+    answer = Answer()
+    decoded = decode(await request.body(), tenant, answer)
+    await parts.intake.record(tenant, decoded, await limits_of(parts, tenant), answer)
+    telemetry.SAMPLES_ACCEPTED.inc(answer.accepted)
+    telemetry.SAMPLES_REJECTED.inc(answer.rejected)
+    return _response(answer)
+
+
+async def limits_of(parts: "Wiring", tenant: str) -> Limits:
+    """The tenant's limits, the shipped ones where it has none of its own."""
     settings = parts.settings
-    age = limits.sample_age_seconds
-    answer = await parts.intake.record_json(
-        tenant,
-        await request.body(),
+    own = await parts.tenants.limits(tenant)
+    age = own.sample_age_seconds
+    return Limits(
         # What is older than the retention would be acknowledged and gone.
         max_age_seconds=min(
             settings.sample_max_age_seconds if age is None else age, settings.retention_seconds
         ),
         max_ahead_seconds=settings.sample_max_ahead_seconds,
-        series_max=settings.series_max if limits.series is None else limits.series,
+        series_max=settings.series_max if own.series is None else own.series,
     )
-    telemetry.SAMPLES_ACCEPTED.inc(answer.accepted)
-    telemetry.SAMPLES_REJECTED.inc(answer.rejected)
-    return _response(answer)
 
 
 def _response(answer: Answer) -> Response:

@@ -1,14 +1,15 @@
 """From a request's body to an entry of the log."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from service.domain.clock import Clock
 from service.domain.errors import OffbeatError
 from service.domain.series import Series
-from service.ingest import json
 from service.ingest.answer import Answer
+from service.ingest.decoded import NO_TIME, Decoded
 from service.ingest.limits import TimeWindow
 from service.storage.columns import Batch, Columns, Ids
 from service.storage.log import LogWriter
@@ -18,6 +19,15 @@ from service.storage.registry import Registered, SeriesRegistry
 _KEYS_MAX = 50_000
 
 
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What holds for a tenant: age window of samples in seconds, number of series."""
+
+    max_age_seconds: float
+    max_ahead_seconds: float
+    series_max: int
+
+
 class Intake:
     """Takes requests of tenants. One append to the log a request; answers once Redis has it."""
 
@@ -25,73 +35,67 @@ class Intake:
         self._registry = registry
         self._log = log
         self._clock = clock
-        self._ids: dict[str, dict[json.SeriesKey, int]] = {}
+        self._ids: dict[tuple[str, str], dict[Hashable, int]] = {}
 
-    async def record_json(
-        self,
-        tenant: str,
-        body: bytes,
-        *,
-        max_age_seconds: float,
-        max_ahead_seconds: float,
-        series_max: int,
+    async def record(
+        self, tenant: str, decoded: Decoded, limits: Limits, answer: Answer | None = None
     ) -> Answer:
-        """Keep the good samples of a body and say which items were not kept, and why.
+        """Keep the good samples of a request and say which items were not kept, and why.
 
-        Raises `InvalidInput` if the body is no metrics at all, `Unavailable` if Redis is down.
+        `answer` already names what the decoder could not read. Raises `Unavailable` if Redis is
+        down or too far behind.
         """
-        answer = Answer()
-        decoded = json.decode(body, tenant, answer)
+        answer = answer or Answer()
         now_ms = round(self._clock.now() * 1000)
-        ids = await self._resolve(tenant, decoded, series_max, answer)
-        t = np.array([now_ms if t is None else t for t in decoded.t_ms], np.int64)
-        v = np.array(decoded.value, np.float64)
+        ids = await self._resolve(tenant, decoded, limits.series_max, answer)
+        t = np.where(decoded.t_ms == NO_TIME, now_ms, decoded.t_ms)
         window = TimeWindow(
-            now_ms - round(max_age_seconds * 1000), now_ms + round(max_ahead_seconds * 1000)
+            now_ms - round(limits.max_age_seconds * 1000),
+            now_ms + round(limits.max_ahead_seconds * 1000),
         )
         timely = (t >= window.start_ms) & (t <= window.end_ms)
-        for row in np.flatnonzero(~timely & (ids >= 0)).tolist():
-            answer.reject(
-                decoded.index[row], decoded.key[row][0], window.reason(decoded.t_ms[row] or 0)
-            )
-        keep = timely & (ids >= 0)
+        known = ids >= 0
+        for row in np.flatnonzero(~timely & known).tolist():
+            answer.reject(decoded.index[row], decoded.name(row), window.reason(int(t[row])))
+        keep = timely & known
         if keep.any():
-            await self._log.append(tenant, Batch(ids[keep], t[keep], v[keep]))
-            answer.accepted = int(keep.sum())
+            await self._log.append(tenant, Batch(ids[keep], t[keep], decoded.values[keep]))
+            answer.accepted += int(keep.sum())
         answer.items.sort(key=lambda item: item.index)
         return answer
 
-    async def _resolve(
-        self, tenant: str, decoded: json.Decoded, series_max: int, answer: Answer
-    ) -> Ids:
+    async def _resolve(self, tenant: str, decoded: Decoded, series_max: int, answer: Answer) -> Ids:
         """Ids of the decoded samples' series; -1 where there is none, with the reason told."""
-        cache = self._ids.setdefault(tenant, {})
-        ids = [cache.get(key, -1) for key in decoded.key]
+        cache = self._ids.setdefault((tenant, decoded.protocol), {})
+        ids = [cache.get(key, -1) for key in decoded.keys]
         if -1 in ids:
             if len(cache) > _KEYS_MAX:
                 cache.clear()
-            problems = await self._learn(tenant, decoded, ids, series_max, cache)
-            for row, key in enumerate(decoded.key):
-                if ids[row] < 0:
-                    if key in problems:
-                        answer.reject(decoded.index[row], key[0], problems[key])
-                    else:
-                        ids[row] = cache[key]
+            unknown = [row for row, number in enumerate(ids) if number < 0]
+            problems = await self._learn(tenant, decoded, unknown, series_max, cache)
+            for row in unknown:
+                key = decoded.keys[row]
+                if key in problems:
+                    answer.reject(decoded.index[row], decoded.name(row), problems[key])
+                else:
+                    ids[row] = cache[key]
         return np.array(ids, np.int64)
 
     async def _learn(
         self,
         tenant: str,
-        decoded: json.Decoded,
-        ids: Sequence[int],
+        decoded: Decoded,
+        rows: Sequence[int],
         series_max: int,
-        cache: dict[json.SeriesKey, int],
-    ) -> dict[json.SeriesKey, str]:
-        problems: dict[json.SeriesKey, str] = {}
-        fresh: dict[json.SeriesKey, Series] = {}
-        for row, key in enumerate(decoded.key):
-            if ids[row] < 0 and key not in fresh and key not in problems:
-                found = json.parse_series(key, decoded.types[row])
+        cache: dict[Hashable, int],
+    ) -> dict[Hashable, str]:
+        """Register the series of these rows; what is wrong with those that are not in `cache`."""
+        problems: dict[Hashable, str] = {}
+        fresh: dict[Hashable, Series] = {}
+        for row in rows:
+            key = decoded.keys[row]
+            if key not in fresh and key not in problems:
+                found = decoded.series(row)
                 if isinstance(found, str):
                     problems[key] = found
                 else:
@@ -108,7 +112,8 @@ class Intake:
 
     def forget(self, tenant: str) -> None:
         """Forget the series of a tenant that was deleted."""
-        self._ids.pop(tenant, None)
+        for name in [name for name in self._ids if name[0] == tenant]:
+            del self._ids[name]
 
 
 class SeriesWriter:

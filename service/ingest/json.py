@@ -5,15 +5,16 @@ that labels are parsed, checked and sorted once a series and not once a sample. 
 not decode as a whole is decoded item by item, so that a bad item is named and the others kept.
 """
 
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
 import msgspec
+import numpy as np
 
 from service.domain.errors import InvalidInput
 from service.domain.series import MetricType, Series
 from service.ingest.answer import Answer
+from service.ingest.decoded import NO_TIME, Decoded
 from service.ingest.limits import check_labels, check_name
 
 _NO_LABELS = msgspec.Raw(b"{}")
@@ -35,22 +36,6 @@ _raw_batch = msgspec.json.Decoder(list[msgspec.Raw])
 _one = msgspec.json.Decoder(Metric)
 _labels = msgspec.json.Decoder(dict[str, str])
 
-SeriesKey = tuple[str, bytes]
-
-
-@dataclass(slots=True)
-class Decoded:
-    """Good items in order: index in the body, cache key of the series, time and value.
-
-    `t_ms` is None for an item without a timestamp.
-    """
-
-    index: list[int]
-    key: list[SeriesKey]
-    types: list[str]
-    t_ms: list[int | None]
-    value: list[float]
-
 
 def decode(body: bytes, tenant: str, answer: Answer) -> Decoded:
     """Columns of a body; bad items go into `answer`. `InvalidInput` if it is no metrics at all."""
@@ -63,11 +48,15 @@ def decode(body: bytes, tenant: str, answer: Answer) -> Decoded:
         metrics: list[Metric | None] = list(_batch.decode(body))
     except (msgspec.MsgspecError, ValueError, RecursionError):
         metrics = _one_by_one(body, answer)
-    out = Decoded([], [], [], [], [])
+    indexes: list[int] = []
+    keys: list[tuple[str, bytes]] = []
+    types: list[str] = []
+    times: list[int] = []
+    values: list[float] = []
     for index, metric in enumerate(metrics):
         if metric is None:
             continue
-        t_ms: int | None = None
+        t_ms = NO_TIME
         timestamp = metric.timestamp
         if isinstance(timestamp, float):
             if not -1e15 < timestamp < 1e15:
@@ -85,12 +74,20 @@ def decode(body: bytes, tenant: str, answer: Answer) -> Decoded:
                 index, metric.name, "tenant_id is not the tenant of the key; leave it out"
             )
             continue
-        out.index.append(index)
-        out.key.append((metric.name, bytes(metric.labels)))
-        out.types.append(metric.metric_type)
-        out.t_ms.append(t_ms)
-        out.value.append(metric.value)
-    return out
+        indexes.append(index)
+        keys.append((metric.name, bytes(metric.labels)))
+        types.append(metric.metric_type)
+        times.append(t_ms)
+        values.append(metric.value)
+    return Decoded(
+        protocol="json",
+        index=indexes,
+        keys=keys,
+        t_ms=np.array(times, np.int64),
+        values=np.array(values, np.float64),
+        series=lambda row: _series(*keys[row], types[row]),
+        name=lambda row: keys[row][0],
+    )
 
 
 def _one_by_one(body: bytes, answer: Answer) -> list[Metric | None]:
@@ -141,9 +138,7 @@ def _iso_ms(text: str) -> int | str:
         return f"timestamp {text!r} is out of range"
 
 
-def parse_series(key: SeriesKey, metric_type: str) -> Series | str:
-    """The series of a cache key, or what is wrong with it."""
-    name, raw = key
+def _series(name: str, raw: bytes, metric_type: str) -> Series | str:
     if problem := check_name(name):
         return problem
     try:

@@ -13,7 +13,7 @@ from service.domain.clock import ManualClock
 from service.domain.errors import InvalidInput
 from service.domain.series import Series
 from service.ingest.answer import Answer
-from service.ingest.intake import Intake, SeriesWriter
+from service.ingest.intake import Intake, Limits, SeriesWriter
 from service.ingest.json import decode
 from service.storage.columns import Batch, Columns
 from service.storage.log import START, LogReader, LogWriter
@@ -35,7 +35,9 @@ class Recorder:
     async def send(self, body: Any, **limits: Any) -> Answer:
         raw = body if isinstance(body, bytes) else json.dumps(body).encode()
         given = {"max_age_seconds": 3600, "max_ahead_seconds": 600, "series_max": 100} | limits
-        return await self.intake.record_json("acme", raw, **given)
+        answer = Answer()
+        decoded = decode(raw, "acme", answer)
+        return await self.intake.record("acme", decoded, Limits(**given), answer)
 
     async def entries(self) -> list[Batch]:
         found = await LogReader(self.redis).read({0: START}, count=1000, block_ms=10)
@@ -186,7 +188,7 @@ def test_each_item_is_either_decoded_or_named(items: list[object]) -> None:
     if raw is None:
         return
     decoded = decode(raw.encode("utf-8", "replace"), "acme", answer)
-    seen = sorted(decoded.index + [i.index for i in answer.items])
+    seen = sorted(list(decoded.index) + [i.index for i in answer.items])
     assert seen == list(range(len(items)))
     for index in decoded.index:
         alone = Answer()
