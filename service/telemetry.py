@@ -86,7 +86,8 @@ def configure_logging(level: str = "info", format: str = "json", role: str = "se
         logger = logging.getLogger(name)
         logger.handlers.clear()
         logger.propagate = True
-        logger.setLevel(logging.NOTSET)  # the root's level decides
+        # At start it repeats what the program says itself.
+        logger.setLevel(max(logging.WARNING, root.level))
     # Our own middleware writes the access log; these say nothing new, at length.
     logging.getLogger("uvicorn.access").disabled = True
     for name in ("httpx", "httpcore", "apscheduler", "sqlalchemy.engine", "asyncio"):
