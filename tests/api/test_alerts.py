@@ -9,38 +9,37 @@ import pytest
 from redis.asyncio import Redis
 
 from service.alerts.engine import AlertEngine
-from service.api import alerts, rules
 from service.domain.alerts import Alert
 from service.domain.clock import ManualClock
 from service.domain.rules import Severity
 from service.domain.tenants import Role
 from service.settings import Settings
-from service.storage.sql.engine import Database
-from tests.support.alert_routes import Parts, client_of
+from service.wiring import Wiring
 from tests.support.alerting import POLICY, RULE, TENANT, judged
+from tests.support.whole import calling, headers_of, made
 
 Headers = dict[str, str]
 
 
 @pytest.fixture
-def parts(settings: Settings, clock: ManualClock, sqlite: Database, redis: Redis) -> Parts:
-    return Parts(settings, clock, sqlite, redis)
+async def parts(settings: Settings, clock: ManualClock, redis: Redis) -> AsyncIterator[Wiring]:
+    async with made(settings, clock) as parts:
+        yield parts
 
 
 @pytest.fixture
-async def client(parts: Parts) -> AsyncIterator[httpx.AsyncClient]:
-    # The alerts first: no path of the rules may be taken for an alert's id.
-    async with await client_of(parts, [alerts.router, rules.router]) as client:
+async def client(parts: Wiring) -> AsyncIterator[httpx.AsyncClient]:
+    async with calling(parts) as client:
         yield client
 
 
 @pytest.fixture
-async def responder(parts: Parts, client: httpx.AsyncClient) -> Headers:
-    return await parts.headers(Role.RESPONDER)
+async def responder(parts: Wiring, client: httpx.AsyncClient) -> Headers:
+    return await headers_of(parts, Role.RESPONDER)
 
 
 @pytest.fixture
-def engine(parts: Parts) -> AlertEngine:
+def engine(parts: Wiring) -> AlertEngine:
     return AlertEngine(parts.database, parts.clock, parts.wake, parts.settings)
 
 
@@ -121,7 +120,7 @@ async def test_acknowledging_twice_is_once_and_afterwards_is_too_late(
     responder: Headers,
     engine: AlertEngine,
     clock: ManualClock,
-    parts: Parts,
+    parts: Wiring,
 ) -> None:
     (alert,) = await fire(engine, clock)
     url = f"/alerts/{alert.id}/acknowledge"
@@ -164,10 +163,10 @@ async def test_history_by_pages(
 
 
 async def test_another_tenants_alert_is_a_missing_one(
-    client: httpx.AsyncClient, engine: AlertEngine, clock: ManualClock, parts: Parts
+    client: httpx.AsyncClient, engine: AlertEngine, clock: ManualClock, parts: Wiring
 ) -> None:
     (alert,) = await fire(engine, clock)
-    other = await parts.headers(Role.OPERATOR, "other")
+    other = await headers_of(parts, Role.OPERATOR, "other")
     for id in (alert.id, "0" * 32, "%00", "x%2Fy", "é"):
         assert (await client.get(f"/alerts/{id}", headers=other)).status_code == 404
         taken = await client.put(f"/alerts/{id}/acknowledge", headers=other)
@@ -179,16 +178,16 @@ async def test_another_tenants_alert_is_a_missing_one(
 
 
 async def test_who_may(
-    client: httpx.AsyncClient, engine: AlertEngine, clock: ManualClock, parts: Parts
+    client: httpx.AsyncClient, engine: AlertEngine, clock: ManualClock, parts: Wiring
 ) -> None:
     (alert,) = await fire(engine, clock)
-    reader, writer = await parts.headers(Role.READER), await parts.headers(Role.WRITER)
+    reader, writer = await headers_of(parts, Role.READER), await headers_of(parts, Role.WRITER)
     url = f"/alerts/{alert.id}"
     assert (await client.get(url, headers=reader)).status_code == 200
     assert (await client.put(f"{url}/acknowledge", headers=reader)).status_code == 403
     assert (await client.get(url, headers=writer)).status_code == 403
     assert (await client.get(url)).status_code == 401
-    admin = {**await parts.headers(Role.ADMIN), "X-Tenant-ID": TENANT}
+    admin = {**await headers_of(parts, Role.ADMIN), "X-Tenant-ID": TENANT}
     assert (await client.put(f"{url}/acknowledge", headers=admin)).status_code == 200
 
 

@@ -1,88 +1,47 @@
 """Channels and notifications over HTTP, up to a message that a receiver gets."""
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 
 import httpx
 import pytest
-from fastapi import FastAPI
 from redis.asyncio import Redis
 from sqlalchemy import select
 
-from service.api import channels, middleware, notifications, problems
 from service.domain.clock import ManualClock
 from service.domain.tenants import PLATFORM, Role
 from service.notify.dispatcher import Dispatcher
-from service.notify.outbox import Outbox
-from service.notify.store import ChannelStore
 from service.security.audit import page
-from service.security.crypto import SecretBox
-from service.security.keys import KeyRing
-from service.security.tenants import TenantStore
 from service.settings import Settings
-from service.storage.sql.engine import Database
 from service.storage.sql.tables import channels as channels_table
-from service.storage.wake import WakeUps
+from service.wiring import Wiring
 from tests.support.receivers import http_receiver
+from tests.support.whole import calling, made
 
 SLACK = {"type": "slack", "webhook_url": "https://hooks.slack.com/services/T000/B000/abcdWXYZ"}
 SECRET = "whsec_" + "c2VjcmV0" * 4
 
 
-@dataclass
-class Parts:
-    """What these routes take from the wiring."""
-
-    settings: Settings
-    clock: ManualClock
-    database: Database
-    redis: Redis
-
-    def __post_init__(self) -> None:
-        async def forget(_tenant: str) -> None:
-            return None
-
-        self.keys = KeyRing(self.database, self.clock)
-        self.tenants = TenantStore(self.database, self.clock, forget)
-        self.wake = WakeUps(self.redis)
-        self.outbox = Outbox(self.database, self.clock)
-        self.channels = ChannelStore(self.database, self.clock, SecretBox(b"k" * 32), self.settings)
+@pytest.fixture
+async def parts(settings: Settings, clock: ManualClock, redis: Redis) -> AsyncIterator[Wiring]:
+    async with made(settings, clock) as parts:
+        yield parts
 
 
 @pytest.fixture
-async def parts(
-    settings: Settings, clock: ManualClock, sqlite: Database, redis: Redis
-) -> AsyncIterator[Parts]:
-    found = Parts(settings, clock, sqlite, redis)
-    await found.tenants.create("acme", "Acme", "test")
-    await found.tenants.create("other", "Other", "test")
-    yield found
-    await found.channels.close()
-
-
-@pytest.fixture
-async def http(parts: Parts) -> AsyncIterator[httpx.AsyncClient]:
+async def http(parts: Wiring) -> AsyncIterator[httpx.AsyncClient]:
     """Acme's operator."""
-    app = FastAPI()
-    app.state.wiring = parts
-    problems.install(app)
-    middleware.install(app, parts.settings)
-    app.include_router(channels.router)
-    app.include_router(notifications.router)
-    async with httpx.AsyncClient(
-        transport=httpx.ASGITransport(app),
-        base_url="http://offbeat.test",
-        headers=await key(parts, "acme", Role.OPERATOR),
-    ) as client:
+    async with calling(parts, await key(parts, "acme", Role.OPERATOR)) as client:
         yield client
 
 
-async def key(parts: Parts, tenant: str, role: Role) -> dict[str, str]:
-    _, made = await parts.keys.create(tenant, role, "k", "test")
-    return {"X-API-Key": made}
+async def key(parts: Wiring, tenant: str, role: Role) -> dict[str, str]:
+    _, text = await parts.keys.create(tenant, role, "k", "test")
+    return {"X-API-Key": text}
 
 
-async def test_put_is_idempotent_and_shows_no_secret(http: httpx.AsyncClient, parts: Parts) -> None:
+async def test_put_is_idempotent_and_shows_no_secret(
+    http: httpx.AsyncClient, parts: Wiring
+) -> None:
     first = await http.put("/alerts/channels/team-a", json=SLACK)
     assert first.status_code == 201
     again = await http.put("/alerts/channels/team-a", json=SLACK)
@@ -162,7 +121,7 @@ async def test_delete(http: httpx.AsyncClient) -> None:
 
 
 async def test_another_tenants_channel_and_notification_are_missing(
-    http: httpx.AsyncClient, parts: Parts
+    http: httpx.AsyncClient, parts: Wiring
 ) -> None:
     await http.put("/alerts/channels/x", json=SLACK)
     sent = (await http.post("/alerts/channels/x/test")).json()["id"]
@@ -178,7 +137,7 @@ async def test_another_tenants_channel_and_notification_are_missing(
     assert (await http.get("/alerts/notifications", headers=stranger)).json()["items"] == []
 
 
-async def test_roles(http: httpx.AsyncClient, parts: Parts) -> None:
+async def test_roles(http: httpx.AsyncClient, parts: Wiring) -> None:
     await http.put("/alerts/channels/x", json=SLACK)
     reader = await key(parts, "acme", Role.READER)
     assert (await http.get("/alerts/channels", headers=reader)).status_code == 200
@@ -197,7 +156,7 @@ async def test_roles(http: httpx.AsyncClient, parts: Parts) -> None:
     assert len((await http.get("/alerts/channels", headers=admin)).json()["items"]) == 1
 
 
-async def test_a_test_message_arrives_and_is_listed(http: httpx.AsyncClient, parts: Parts) -> None:
+async def test_a_test_message_arrives_and_is_listed(http: httpx.AsyncClient, parts: Wiring) -> None:
     async with http_receiver() as receiver:
         assert (await http.post("/alerts/channels/w/test")).status_code == 404
         body = {"type": "webhook", "url": receiver.url, "secret": SECRET}
@@ -230,7 +189,7 @@ async def test_bad_queries_are_client_errors(http: httpx.AsyncClient, query: str
     assert (await http.get(f"/alerts/notifications?{query}")).status_code in (400, 422)
 
 
-async def test_pages_follow_each_other(http: httpx.AsyncClient, parts: Parts) -> None:
+async def test_pages_follow_each_other(http: httpx.AsyncClient, parts: Wiring) -> None:
     await http.put("/alerts/channels/x", json=SLACK)
     ids = []
     for _ in range(5):

@@ -7,13 +7,13 @@ import httpx
 import pytest
 from redis.asyncio import Redis
 
-from service.app import create_app
 from service.domain.clock import ManualClock
-from service.domain.tenants import PLATFORM, Role
+from service.domain.tenants import Role
 from service.settings import Settings
 from service.storage import keys
 from service.storage.log import START, LogReader
-from service.wiring import Wiring, prepare, wired
+from service.wiring import Wiring, wired
+from tests.support.whole import calling, headers_of, made
 
 PATH = "/analytics/metrics"
 GOOD = {"name": "plays", "value": 3, "labels": {"region": "eu"}}
@@ -21,23 +21,18 @@ GOOD = {"name": "plays", "value": 3, "labels": {"region": "eu"}}
 
 @pytest.fixture
 async def parts(settings: Settings, redis: Redis, clock: ManualClock) -> AsyncIterator[Wiring]:
-    await prepare(settings)
-    async with wired(settings, clock) as made:
-        await made.tenants.create("acme", "Acme", "test")
-        await made.tenants.create("blue", "Blue", "test")
-        yield made
+    async with made(settings, clock) as parts:
+        yield parts
 
 
 @pytest.fixture
 async def http(parts: Wiring) -> AsyncIterator[httpx.AsyncClient]:
-    transport = httpx.ASGITransport(create_app(parts))
-    async with httpx.AsyncClient(transport=transport, base_url="http://offbeat.test") as client:
+    async with calling(parts) as client:
         yield client
 
 
-async def key(parts: Wiring, role: Role = Role.WRITER, tenant: str = "acme") -> dict[str, str]:
-    _, made = await parts.keys.create(tenant, role, "test", "test")
-    return {"Authorization": f"Bearer {made}"}
+async def key(parts: Wiring, role: Role = Role.WRITER) -> dict[str, str]:
+    return await headers_of(parts, role)
 
 
 async def logged(parts: Wiring, tenant: str) -> list[int]:
@@ -96,20 +91,20 @@ async def test_a_body_that_is_none_says_so(
 
 async def test_the_key_decides_the_tenant(http: httpx.AsyncClient, parts: Wiring) -> None:
     writer = await key(parts)
-    for tenant_id, status in (("acme", 200), ("blue", 422), ("nobody", 422)):
+    for tenant_id, status in (("acme", 200), ("other", 422), ("nobody", 422)):
         answer = await http.post(PATH, json=GOOD | {"tenant_id": tenant_id}, headers=writer)
         assert answer.status_code == status
-    blue = await http.post(PATH, json=GOOD, headers=writer | {"X-Tenant-ID": "blue"})
+    other = await http.post(PATH, json=GOOD, headers=writer | {"X-Tenant-ID": "other"})
     nobody = await http.post(PATH, json=GOOD, headers=writer | {"X-Tenant-ID": "nobody"})
-    assert blue.status_code == nobody.status_code == 404
-    assert blue.text.replace("blue", "x") == nobody.text.replace("nobody", "x")
-    admin = await key(parts, Role.ADMIN, PLATFORM)
+    assert other.status_code == nobody.status_code == 404
+    assert other.text.replace("other", "x") == nobody.text.replace("nobody", "x")
+    admin = await key(parts, Role.ADMIN)
     assert (await http.post(PATH, json=GOOD, headers=admin)).status_code == 400
-    as_blue = await http.post(PATH, json=GOOD, headers=admin | {"X-Tenant-ID": "blue"})
-    assert as_blue.json() == {"accepted": 1}
+    as_other = await http.post(PATH, json=GOOD, headers=admin | {"X-Tenant-ID": "other"})
+    assert as_other.json() == {"accepted": 1}
     reader = await key(parts, Role.READER)
     assert (await http.post(PATH, json=GOOD, headers=reader)).status_code == 403
-    assert (await logged(parts, "acme"), await logged(parts, "blue")) == ([1], [1])
+    assert (await logged(parts, "acme"), await logged(parts, "other")) == ([1], [1])
 
 
 async def test_a_quota_lets_history_in_as_far_as_it_would_be_kept(
@@ -135,10 +130,8 @@ async def test_a_store_that_is_down_answers_503_with_retry_after(
 ) -> None:
     headers = await key(parts)
     down = settings.model_copy(update={"redis_url": "unix:///nowhere/store.sock"})
-    async with wired(down) as broken:
-        transport = httpx.ASGITransport(create_app(broken))
-        async with httpx.AsyncClient(transport=transport, base_url="http://t") as client:
-            answer = await client.post(PATH, content=json.dumps(GOOD), headers=headers)
+    async with wired(down) as broken, calling(broken) as client:
+        answer = await client.post(PATH, content=json.dumps(GOOD), headers=headers)
     assert answer.status_code == 503
     assert int(answer.headers["retry-after"]) >= 1
     assert "nothing was kept" in answer.json()["detail"]

@@ -8,15 +8,13 @@ import pytest
 from redis.asyncio import Redis
 from sqlalchemy import select
 
-from service.api import alerts, rules
 from service.domain.clock import ManualClock
 from service.domain.tenants import Role
-from service.rules.health import RuleHealth
 from service.rules.schema import FIELDS
 from service.settings import Settings
-from service.storage.sql.engine import Database
 from service.storage.sql.tables import audit
-from tests.support.alert_routes import Parts, client_of
+from service.wiring import Wiring
+from tests.support.whole import calling, headers_of, made
 
 Headers = dict[str, str]
 
@@ -43,24 +41,25 @@ def body(**changes: Any) -> dict[str, Any]:
 
 
 @pytest.fixture
-def parts(settings: Settings, clock: ManualClock, sqlite: Database, redis: Redis) -> Parts:
+async def parts(settings: Settings, clock: ManualClock, redis: Redis) -> AsyncIterator[Wiring]:
     settings.alert_rules.write_text(FILE)
-    return Parts(settings, clock, sqlite, redis)
+    async with made(settings, clock) as parts:
+        yield parts
 
 
 @pytest.fixture
-async def client(parts: Parts) -> AsyncIterator[httpx.AsyncClient]:
-    async with await client_of(parts, [alerts.router, rules.router]) as client:
+async def client(parts: Wiring) -> AsyncIterator[httpx.AsyncClient]:
+    async with calling(parts) as client:
         yield client
 
 
 @pytest.fixture
-async def operator(parts: Parts, client: httpx.AsyncClient) -> Headers:
-    return await parts.headers(Role.OPERATOR)
+async def operator(parts: Wiring, client: httpx.AsyncClient) -> Headers:
+    return await headers_of(parts, Role.OPERATOR)
 
 
 async def test_a_rules_life(
-    client: httpx.AsyncClient, operator: Headers, parts: Parts, clock: ManualClock
+    client: httpx.AsyncClient, operator: Headers, parts: Wiring, clock: ManualClock
 ) -> None:
     made = await client.post("/alerts/rules", headers=operator, json=body())
     assert made.status_code == 201, made.text
@@ -117,10 +116,10 @@ async def test_a_rules_life(
 
 
 async def test_the_list_has_the_files_rules_and_says_what_is_wrong(
-    client: httpx.AsyncClient, operator: Headers, parts: Parts, clock: ManualClock
+    client: httpx.AsyncClient, operator: Headers, parts: Wiring, clock: ManualClock
 ) -> None:
     made = (await client.post("/alerts/rules", headers=operator, json=body())).json()
-    await RuleHealth(parts.redis).report("acme", {made["id"]: "it broke"})
+    await parts.rule_health.report("acme", {made["id"]: "it broke"})
     listed = (await client.get("/alerts/rules", headers=operator)).json()
     assert [(r["name"], r["source"], r["last_error"]) for r in listed["items"]] == [
         ("From a/file", "file", None),
@@ -137,7 +136,7 @@ async def test_the_list_has_the_files_rules_and_says_what_is_wrong(
 
 
 async def test_a_rule_of_the_file_is_read_only(
-    client: httpx.AsyncClient, operator: Headers, parts: Parts
+    client: httpx.AsyncClient, operator: Headers, parts: Wiring
 ) -> None:
     await client.get("/alerts/rules", headers=operator)
     url = "/alerts/rules/file:From%20a%2Ffile"
@@ -188,12 +187,12 @@ async def test_bad_bodies(
 
 
 async def test_names_and_tenants_stay_apart(
-    client: httpx.AsyncClient, operator: Headers, parts: Parts
+    client: httpx.AsyncClient, operator: Headers, parts: Wiring
 ) -> None:
     made = await client.post("/alerts/rules", headers=operator, json=body())
     assert (await client.post("/alerts/rules", headers=operator, json=body())).status_code == 409
     url = made.headers["Location"]
-    other = await parts.headers(Role.OPERATOR, "other")
+    other = await headers_of(parts, Role.OPERATOR, "other")
     for method in ("GET", "PUT", "DELETE"):
         foreign = await client.request(method, url, headers=other, json=body())
         missing = await client.request(
@@ -203,9 +202,9 @@ async def test_names_and_tenants_stay_apart(
     assert (await client.post("/alerts/rules", headers=other, json=body())).status_code == 201
 
 
-async def test_who_may(client: httpx.AsyncClient, parts: Parts) -> None:
-    reader, writer = await parts.headers(Role.READER), await parts.headers(Role.WRITER)
-    admin = await parts.headers(Role.ADMIN)
+async def test_who_may(client: httpx.AsyncClient, parts: Wiring) -> None:
+    reader, writer = await headers_of(parts, Role.READER), await headers_of(parts, Role.WRITER)
+    admin = await headers_of(parts, Role.ADMIN)
     assert (await client.get("/alerts/rules", headers=reader)).status_code == 200
     assert (await client.post("/alerts/rules", headers=reader, json=body())).status_code == 403
     assert (await client.get("/alerts/rules", headers=writer)).status_code == 403

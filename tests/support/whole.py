@@ -1,0 +1,37 @@
+"""The whole application in this process, on real stores, with a clock that the test moves."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import httpx
+
+from service.app import create_app
+from service.domain.clock import Clock
+from service.domain.tenants import PLATFORM, Role
+from service.settings import Settings
+from service.wiring import Wiring, prepare, wired
+
+
+@asynccontextmanager
+async def made(settings: Settings, clock: Clock) -> AsyncIterator[Wiring]:
+    """Every part, as the program makes it; the tenants acme and other exist."""
+    await prepare(settings)
+    async with wired(settings, clock) as parts:
+        for tenant in ("acme", "other"):
+            await parts.tenants.create(tenant, tenant.title(), "test")
+        yield parts
+
+
+async def headers_of(parts: Wiring, role: Role, tenant: str = "acme") -> dict[str, str]:
+    """Of somebody with that role; an admin is of the platform."""
+    owner = PLATFORM if role is Role.ADMIN else tenant
+    _, key = await parts.keys.create(owner, role, f"{role} of {owner}", "test")
+    return {"Authorization": f"Bearer {key}"}
+
+
+def calling(parts: Wiring, headers: dict[str, str] | None = None) -> httpx.AsyncClient:
+    """A client of the application."""
+    transport = httpx.ASGITransport(create_app(parts))
+    return httpx.AsyncClient(
+        transport=transport, base_url="http://offbeat.test", headers=headers or {}
+    )
