@@ -140,6 +140,8 @@ async def wired(settings: Settings, clock: Clock | None = None) -> AsyncIterator
     `clock` is for tests; otherwise the settings choose it.
     """
     async with AsyncExitStack() as stack:
+        # People log in by their own clock, also where the service runs on a time lapse.
+        people = clock or SystemClock()
         clock = clock or settings.clock()
         database = Database(settings.resolved_database_url)
         stack.push_async_callback(database.close)
@@ -192,8 +194,7 @@ async def wired(settings: Settings, clock: Clock | None = None) -> AsyncIterator
             secrets=secrets,
             keys=KeyRing(database, clock),
             tenants=TenantStore(database, clock, forget),
-            # People log in by their own clock, also where the service runs on a time lapse.
-            sessions=Sessions(key, SystemClock(), redis),
+            sessions=Sessions(key, people, redis),
             model_key=derive(key, "models"),
             model_records=ModelRecords(database),
             rules=rules,

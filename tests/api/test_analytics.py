@@ -10,12 +10,10 @@ from fastapi import FastAPI
 
 from service.api import analytics
 from service.domain.clock import iso
-from service.domain.rules import Rule
 from service.domain.series import SCORE, Series
 from service.domain.tenants import Role
-from service.insights.findings import Findings
-from service.insights.overview import Overview
 from tests.support.seed import Seed, ahead, times
+from tests.support.whole import key_of
 
 House = Any
 
@@ -28,26 +26,17 @@ def app(app: FastAPI) -> FastAPI:
 
 @pytest.fixture
 def seed(house: House) -> Seed:
-    async def rules_of(_tenant: str) -> tuple[Rule, ...]:
-        return ()
-
-    made = Seed(house.redis, house.database, house.clock.now())
-    house.source = made.source
-    house.insights = Findings(made.source, house.database, house.clock, house.settings, rules_of)
-    house.dashboard = Overview(
-        made.source, house.database, house.clock, house.settings, house.insights
-    )
-    return made
+    return Seed(house.redis, house.database, house.clock.now(), shards=house.settings.log_shards)
 
 
 @pytest.fixture
 async def reader(house: House, seed: Seed) -> dict[str, str]:
-    return {"X-API-Key": await house.key("acme", Role.READER)}
+    return {"X-API-Key": await key_of(house, "acme", Role.READER)}
 
 
 @pytest.fixture
 async def stranger(house: House, seed: Seed) -> dict[str, str]:
-    return {"X-API-Key": await house.key("other", Role.OPERATOR)}
+    return {"X-API-Key": await key_of(house, "other", Role.OPERATOR)}
 
 
 async def drop(seed: Seed) -> Series:
@@ -238,7 +227,7 @@ async def test_another_tenants_things_look_like_missing_ones(
 
 
 async def test_a_writer_may_not_read(client: httpx.AsyncClient, seed: Seed, house: House) -> None:
-    writer = {"X-API-Key": await house.key("acme", Role.WRITER)}
+    writer = {"X-API-Key": await key_of(house, "acme", Role.WRITER)}
     assert (await client.get("/analytics/dashboard/acme", headers=writer)).status_code == 403
 
 

@@ -4,6 +4,7 @@ import asyncio
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -23,21 +24,21 @@ async def test_alive_and_ready(client: httpx.AsyncClient) -> None:
     assert ready.json() == {"status": "ready", "redis": "ok", "database": "ok"}
 
 
-async def test_a_dead_store_is_named(client: httpx.AsyncClient, house) -> None:
-    alive, house.redis = house.redis, connect("redis://:hunter2@127.0.0.1:1")
+async def test_a_dead_store_is_named(client: httpx.AsyncClient, app: FastAPI, house) -> None:
+    app.state.wiring = replace(house, redis=connect("redis://:hunter2@127.0.0.1:1"))
     answer = await client.get("/readyz")
     assert answer.status_code == 503
     assert [item["where"] for item in answer.json()["errors"]] == ["redis"]
     assert "hunter2" not in answer.text
     assert "127.0.0.1" not in answer.text
-    house.redis, house.database = alive, Database("sqlite:////nowhere/at/all.db")
+    app.state.wiring = replace(house, database=Database("sqlite:////nowhere/at/all.db"))
     answer = await client.get("/readyz")
     assert [item["where"] for item in answer.json()["errors"]] == ["database"]
     assert (await client.get("/healthz")).status_code == 200
 
 
 async def test_a_store_that_hangs_fails_the_check_in_time(
-    client: httpx.AsyncClient, house, monkeypatch: pytest.MonkeyPatch
+    client: httpx.AsyncClient, app: FastAPI, house, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(health, "CHECK_SECONDS", 0.1)
     done = asyncio.Event()
@@ -48,11 +49,12 @@ async def test_a_store_that_hangs_fails_the_check_in_time(
         await writer.wait_closed()
 
     silent = await asyncio.start_server(say_nothing, "127.0.0.1", 0)
-    house.redis = connect(f"redis://127.0.0.1:{silent.sockets[0].getsockname()[1]}")
+    hanging = connect(f"redis://127.0.0.1:{silent.sockets[0].getsockname()[1]}")
+    app.state.wiring = replace(house, redis=hanging)
     answer = await client.get("/readyz")
     assert answer.status_code == 503
     assert "no answer within 0.1 s" in answer.text
-    await house.redis.aclose()
+    await hanging.aclose()
     done.set()
     silent.close()
     await silent.wait_closed()

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from service.api.deps import SESSION_COOKIE
 from service.domain.tenants import ALLOWED, PLATFORM, Permission, Principal, Role
+from tests.support.whole import key_of
 
 #: Routes that need no key, on purpose.
 PUBLIC = {"/healthz", "/readyz", "/metrics", "/docs", "/openapi.json"}
@@ -70,8 +71,8 @@ async def test_no_route_answers_without_a_key(
 async def test_no_reader_changes_anything_and_no_writer_reads(
     whole: FastAPI, whole_client: httpx.AsyncClient, house
 ) -> None:
-    reader = {"X-API-Key": await house.key("acme", Role.READER)}
-    writer = {"X-API-Key": await house.key("acme", Role.WRITER)}
+    reader = {"X-API-Key": await key_of(house, "acme", Role.READER)}
+    writer = {"X-API-Key": await key_of(house, "acme", Role.WRITER)}
     for method, path in operations(whole):
         if method == "GET":
             assert await _status(whole_client, method, path, writer) == 403, (method, path)
@@ -85,7 +86,7 @@ async def test_each_role_may_what_the_table_says(
 ) -> None:
     tenant = PLATFORM if role is Role.ADMIN else "acme"
     for (method, path), permission in TABLE.items():
-        headers = {"X-API-Key": await house.key(tenant, role)}
+        headers = {"X-API-Key": await key_of(house, tenant, role)}
         status = await _status(client, method, path, headers)
         if permission in ALLOWED[role]:
             assert status not in (401, 403), (method, path)
@@ -108,7 +109,7 @@ def test_the_documented_roles_are_the_real_ones() -> None:
 async def test_a_refusal_names_what_is_needed_and_what_is_held(
     client: httpx.AsyncClient, house
 ) -> None:
-    headers = {"X-API-Key": await house.key("acme", Role.READER)}
+    headers = {"X-API-Key": await key_of(house, "acme", Role.READER)}
     detail = (await client.get("/audit", headers=headers)).json()["detail"]
     assert "configure" in detail
     assert "reader" in detail
@@ -132,7 +133,7 @@ async def test_a_foreign_tenant_looks_exactly_like_a_missing_one(
 
     missing = await answers()
     await house.tenants.create("ghost", "Ghost", "test")
-    await house.key("ghost", Role.OPERATOR)
+    await key_of(house, "ghost", Role.OPERATOR)
     assert await answers() == missing
     assert {status for status, _, _ in missing} == {403, 404}
     assert (await whole_client.get("/tenants/ghost", headers=operator)).status_code == 404
@@ -151,7 +152,7 @@ async def test_an_admin_acts_for_the_tenant_it_names(
 
 
 async def test_a_mistyped_key_is_told_apart(client: httpx.AsyncClient, house) -> None:
-    key = await house.key("acme", Role.OPERATOR)
+    key = await key_of(house, "acme", Role.OPERATOR)
     typo = key[:20] + ("A" if key[20] != "A" else "B") + key[21:]
     said = (await client.get("/audit", headers={"X-API-Key": typo})).json()["detail"]
     assert "checksum" in said

@@ -3,6 +3,8 @@
 import httpx
 import pytest
 
+from service.domain.series import Series
+
 
 async def test_a_tenants_life(client: httpx.AsyncClient, house, admin: dict[str, str]) -> None:
     made = await client.post("/tenants", headers=admin, json={"id": "new", "name": "New"})
@@ -20,10 +22,11 @@ async def test_a_tenants_life(client: httpx.AsyncClient, house, admin: dict[str,
     assert (await client.get("/tenants/new", headers=admin)).json() == made.json()
     again = await client.post("/tenants", headers=admin, json={"id": "new", "name": "New"})
     assert again.status_code == 409
+    await house.registry.register("new", [Series.of("plays")])
     renamed = await client.patch("/tenants/new", headers=admin, json={"name": "Newer"})
     assert renamed.json()["name"] == "Newer"
     assert (await client.delete("/tenants/new", headers=admin)).status_code == 204
-    assert house.forgotten == ["new"]
+    assert await house.registry.all("new") == {}
     for method in ("GET", "DELETE"):
         assert (await client.request(method, "/tenants/new", headers=admin)).status_code == 404
 

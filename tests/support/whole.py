@@ -9,24 +9,30 @@ from service.app import create_app
 from service.domain.clock import Clock
 from service.domain.tenants import PLATFORM, Role
 from service.settings import Settings
-from service.wiring import Wiring, prepare, wired
+from service.storage.sql.migrate import migrate
+from service.wiring import Wiring, wired
 
 
 @asynccontextmanager
 async def made(settings: Settings, clock: Clock) -> AsyncIterator[Wiring]:
     """Every part, as the program makes it; the tenants acme and other exist."""
-    await prepare(settings)
     async with wired(settings, clock) as parts:
+        await migrate(parts.database)
         for tenant in ("acme", "other"):
             await parts.tenants.create(tenant, tenant.title(), "test")
         yield parts
 
 
+async def key_of(parts: Wiring, tenant: str, role: Role) -> str:
+    """A live key."""
+    _, key = await parts.keys.create(tenant, role, f"{role} of {tenant}", "test")
+    return key
+
+
 async def headers_of(parts: Wiring, role: Role, tenant: str = "acme") -> dict[str, str]:
     """Of somebody with that role; an admin is of the platform."""
     owner = PLATFORM if role is Role.ADMIN else tenant
-    _, key = await parts.keys.create(owner, role, f"{role} of {owner}", "test")
-    return {"Authorization": f"Bearer {key}"}
+    return {"Authorization": f"Bearer {await key_of(parts, owner, role)}"}
 
 
 def calling(parts: Wiring, headers: dict[str, str] | None = None) -> httpx.AsyncClient:
