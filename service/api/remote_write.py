@@ -1,0 +1,91 @@
+"""`POST /api/v1/write`: record what a Prometheus sends on."""
+
+import asyncio
+from email.message import Message
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Request
+from fastapi.responses import Response
+
+from service import telemetry
+from service.api.deps import allow, tenant_of, wiring
+from service.api.metrics import limits_of
+from service.api.problems import problem
+from service.domain.errors import UnsupportedMedia
+from service.domain.tenants import Permission, Principal
+from service.ingest.answer import Answer
+from service.ingest.decoded import Decoded
+from service.ingest.remote_write import decode, inflate
+
+router = APIRouter(tags=["record"])
+
+_MEDIA = "application/x-protobuf"
+_PROTO = "prometheus.WriteRequest"
+#: Bodies from this size on, in bytes as sent, are read beside the event loop.
+_LARGE = 64 << 10
+
+_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "description": "A `prometheus.WriteRequest` in snappy's block format",
+        "content": {_MEDIA: {"schema": {"type": "string", "format": "binary"}}},
+    },
+}
+
+
+@router.post(
+    "/api/v1/write",
+    summary="Record what a Prometheus sends (remote write 1.0)",
+    status_code=204,
+    response_class=Response,
+    openapi_extra=_BODY,
+)
+async def write(
+    request: Request, principal: Annotated[Principal, Depends(allow(Permission.RECORD))]
+) -> Response:
+    """204 once all samples are safe; 400 names those that are not kept, the others are."""
+    tenant = tenant_of(principal)
+    parts = wiring(request)
+    _check_media(request)
+    body = await request.body()
+    answer = Answer()
+    if len(body) < _LARGE:
+        decoded = _read(body, answer)
+    else:
+        decoded = await asyncio.to_thread(_read, body, answer)
+    await parts.intake.record(tenant, decoded, await limits_of(parts, tenant), answer)
+    telemetry.SAMPLES_ACCEPTED.inc(answer.accepted)
+    telemetry.SAMPLES_REJECTED.inc(answer.rejected)
+    if not answer.rejected:
+        return Response(status_code=204)
+    listed = [(item.name or f"series {item.index}", item.reason) for item in answer.items]
+    said = "; ".join(f"{place}: {reason}" for place, reason in listed[:3])
+    total = answer.accepted + answer.rejected
+    return problem(400, f"kept {answer.accepted} of {total} samples; {said}", errors=listed)
+
+
+def _read(body: bytes, answer: Answer) -> Decoded:
+    return decode(inflate(body), answer)
+
+
+def _check_media(request: Request) -> None:
+    """`UnsupportedMedia` unless it is version 1.0, compressed."""
+    given = request.headers.get("content-type", "")
+    header = Message()
+    header["content-type"] = given
+    proto = header.get_param("proto", _PROTO)
+    if header.get_content_type() != _MEDIA or not given:
+        raise UnsupportedMedia(
+            f"{given[:80]!r} is not taken here; send {_MEDIA}", where="Content-Type"
+        )
+    if proto != _PROTO:
+        raise UnsupportedMedia(
+            f"{str(proto)[:80]!r} is not taken; remote write 1.0 is, with proto={_PROTO}",
+            where="Content-Type",
+        )
+    encoding = request.headers.get("content-encoding", "")
+    if encoding.strip().lower() != "snappy":
+        raise UnsupportedMedia(
+            f"Content-Encoding {encoding[:80]!r} is not taken here; remote write 1.0 is snappy",
+            where="Content-Encoding",
+        )

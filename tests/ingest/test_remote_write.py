@@ -1,0 +1,392 @@
+"""Remote write bodies, however encoded, are read as a slow decoder on protobuf's library does."""
+
+import struct
+from collections.abc import Callable
+from typing import Any
+
+import cramjam
+import numpy as np
+import pytest
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+from google.protobuf.message import DecodeError
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from service.domain.errors import InvalidInput, TooLarge
+from service.domain.series import LabelPairs, MetricType, Series, canonical
+from service.ingest import remote_write
+from service.ingest.answer import Answer
+from service.ingest.limits import check_labels, check_name
+from service.ingest.remote_write import INFLATED_MAX, decode, inflate
+
+T = 1_700_000_000_000
+STALE = 0x7FF0000000000002
+
+#: Series in the request, its labels if they are good, milliseconds, the value's bits.
+Row = tuple[int, LabelPairs | None, int, int]
+
+
+# The slow decoder. Series, labels, exemplars and histograms are bytes in its schema, read one by
+# one: so a label that is none spoils its series and not the request, as it does with us.
+
+
+def _schema() -> Callable[[str], Any]:
+    kind = descriptor_pb2.FieldDescriptorProto
+    many, one = kind.LABEL_REPEATED, kind.LABEL_OPTIONAL
+    file = descriptor_pb2.FileDescriptorProto(name="prw.proto", package="prw", syntax="proto3")
+    for name, parts in {
+        "WriteRequest": [("timeseries", 1, many, kind.TYPE_BYTES)],
+        "TimeSeries": [
+            ("labels", 1, many, kind.TYPE_BYTES),
+            ("samples", 2, many, kind.TYPE_BYTES),
+            ("histograms", 4, many, kind.TYPE_BYTES),
+        ],
+        "Label": [("name", 1, one, kind.TYPE_BYTES), ("value", 2, one, kind.TYPE_BYTES)],
+        "Sample": [("bits", 1, one, kind.TYPE_FIXED64), ("timestamp", 2, one, kind.TYPE_INT64)],
+    }.items():
+        message = file.message_type.add(name=name)
+        for title, number, label, type_ in parts:
+            message.field.add(name=title, number=number, label=label, type=type_)
+    pool = descriptor_pool.DescriptorPool()
+    pool.Add(file)
+    return lambda name: message_factory.GetMessageClass(pool.FindMessageTypeByName(f"prw.{name}"))
+
+
+_of = _schema()
+WriteRequest, TimeSeries, Label, Sample = map(
+    _of, ["WriteRequest", "TimeSeries", "Label", "Sample"]
+)
+
+
+def slow(message: bytes) -> tuple[list[Row], list[int]]:
+    """All samples, and the series of each histogram. Raises protobuf's `DecodeError`."""
+    rows: list[Row] = []
+    histograms: list[int] = []
+    for place, raw in enumerate(WriteRequest.FromString(message).timeseries):
+        series = TimeSeries.FromString(raw)
+        labels = _labels(list(series.labels))
+        for sample in map(Sample.FromString, series.samples):
+            rows.append((place, labels, max(sample.timestamp, -(2**63) + 1), sample.bits))
+        histograms += [place] * len(series.histograms)
+    return rows, histograms
+
+
+def _labels(parts: list[bytes]) -> LabelPairs | None:
+    try:
+        pairs = [(x.name.decode(), x.value.decode()) for x in map(Label.FromString, parts)]
+    except (DecodeError, UnicodeDecodeError):
+        return None
+    labels = dict(pairs)
+    if len(labels) < len(pairs):
+        return None
+    name = labels.pop("__name__", "")
+    kept = {key: value for key, value in labels.items() if value}
+    return None if check_name(name) or check_labels(kept) else canonical(name, kept)
+
+
+def fast(message: bytes) -> tuple[list[Row], list[int]]:
+    """The same by the decoder under test."""
+    answer = Answer()
+    found = decode(message, answer)
+    rows: list[Row] = []
+    for row, (place, t, bits) in enumerate(
+        zip(found.index, found.t_ms.tolist(), found.values.view(np.uint64).tolist(), strict=True)
+    ):
+        series = found.series(row)
+        assert isinstance(found.name(row), str)
+        rows.append((place, series.labels if isinstance(series, Series) else None, t, bits))
+    assert all("histograms" in item.reason for item in answer.items)
+    return rows, [item.index for item in answer.items]
+
+
+# The slow encoder, which may also write what is allowed and odd.
+
+
+def varint(value: int, padding: int = 0) -> bytes:
+    """With up to `padding` bytes more than needed."""
+    value &= (1 << 64) - 1
+    out = []
+    while value > 127:
+        out.append(value & 127 | 128)
+        value >>= 7
+    out.append(value)
+    return bytes([*(byte | 128 for byte in out), *[128] * (padding - 1), 0] if padding else out)
+
+
+def field(number: int, wire_type: int, value: bytes, padding: int = 0) -> bytes:
+    if wire_type == 2:
+        value = varint(len(value), padding) + value
+    return varint(number << 3 | wire_type, padding) + value
+
+
+def label(name: str, value: str) -> bytes:
+    return field(1, 2, field(1, 2, name.encode()) + field(2, 2, value.encode()))
+
+
+def sample(t: int, bits: int) -> bytes:
+    """As proto3 writes it: without what is 0."""
+    value = field(1, 1, bits.to_bytes(8, "little")) if bits else b""
+    return field(2, 2, value + (field(2, 0, varint(t)) if t else b""))
+
+
+def series(labels: dict[str, str], *samples: bytes) -> bytes:
+    return field(1, 2, b"".join([*(label(*pair) for pair in labels.items()), *samples]))
+
+
+def bits_of(value: float) -> int:
+    return int(struct.unpack("<Q", struct.pack("<d", value))[0])
+
+
+NAMES = st.sampled_from(["a", "b", "le", "__meta", "job", "instance", "x" * 128, "no-name", ""])
+TEXT = st.text(max_size=20) | st.sampled_from(["y" * 126, "y" * 127, "y" * 300, "ü" * 600])
+METRICS = st.sampled_from(["up", "m_total", "m", "", "bad name", "m:expected", "n" * 129])
+TIMES = st.integers(T - 10**9, T + 10**9) | st.sampled_from([0, 1, -1, -(2**63), 2**63 - 1, 2**41])
+BITS = (
+    st.floats(width=64).map(bits_of)
+    | st.integers(0, 2**64 - 1)
+    | st.sampled_from([0, STALE, 0x7FF8000000000001, 0xFFF8000000000000, 0x7FF0000000000000, 1])
+)
+PAIRS = st.dictionaries(NAMES, TEXT, max_size=6)
+PADDING = st.sampled_from([0, 0, 0, 1, 3])
+
+
+@st.composite
+def plain_series(draw: st.DrawFn) -> bytes:
+    """As Prometheus writes them."""
+    labels = dict(sorted((draw(PAIRS) | {"__name__": draw(METRICS)}).items()))
+    return series(labels, sample(draw(TIMES), draw(BITS)))
+
+
+NOWHERE = st.sampled_from([5, 15, 16, 2047, 2048, 2**29 - 1])
+
+
+@st.composite
+def unknown(draw: st.DrawFn, numbers: st.SearchStrategy[int] = NOWHERE) -> bytes:
+    """A field that mostly means nothing, groups included."""
+    n = draw(numbers)
+    kind = draw(st.sampled_from([0, 1, 2, 3, 5]))
+    if kind == 3:
+        inner = draw(st.lists(unknown(), max_size=2)) if draw(st.booleans()) else []
+        return field(n, 3, b"".join(inner) + varint(n << 3 | 4))
+    value = {
+        0: varint(draw(st.integers(0, 2**64 - 1))),
+        1: draw(st.binary(min_size=8, max_size=8)),
+        2: draw(st.binary(max_size=20)),
+        5: draw(st.binary(min_size=4, max_size=4)),
+    }[kind]
+    return field(n, kind, value)
+
+
+@st.composite
+def odd_series(draw: st.DrawFn) -> bytes:
+    """Anything that the format allows: order, padding, repetition, unknown fields."""
+    parts = []
+    for name, value in (draw(PAIRS) | {"__name__": draw(METRICS)}).items():
+        inside = [
+            field(1, 2, name.encode(), draw(PADDING)),
+            field(2, 2, value.encode(), draw(PADDING)),
+            *draw(st.lists(unknown(), max_size=1)),
+        ]
+        if draw(st.integers(0, 9)) == 0:
+            inside.append(field(draw(st.sampled_from([1, 2])), 2, draw(st.binary(max_size=5))))
+        parts.append(field(1, 2, b"".join(draw(st.permutations(inside))), draw(PADDING)))
+    for _ in range(draw(st.integers(0, 4))):
+        inside = [
+            field(1, 1, draw(BITS).to_bytes(8, "little"), draw(PADDING)),
+            field(2, 0, varint(draw(TIMES)), draw(PADDING)),
+            *draw(st.lists(unknown(st.sampled_from([1, 2, 3, 7])), max_size=1)),
+        ]
+        if draw(st.integers(0, 4)) == 0:
+            inside.pop(draw(st.integers(0, len(inside) - 1)))
+        parts.append(field(2, 2, b"".join(draw(st.permutations(inside))), draw(PADDING)))
+    parts += [field(n, 2, b"??") for n in draw(st.lists(st.sampled_from([3, 4]), max_size=2))]
+    parts += draw(st.lists(unknown(), max_size=2))
+    if draw(st.booleans()):
+        parts = draw(st.permutations(parts))
+    return field(1, 2, b"".join(parts), draw(PADDING))
+
+
+METADATA = field(3, 2, field(1, 0, varint(1)) + field(2, 2, b"up"))
+MESSAGES = st.lists(
+    plain_series() | plain_series() | odd_series() | unknown() | st.just(METADATA), max_size=8
+).map(b"".join)
+
+
+@settings(max_examples=300, deadline=None)
+@given(message=MESSAGES)
+@example(message=b"")
+@example(message=field(1, 2, b""))
+@example(message=series({"__name__": "up"}, sample(0, 0)))
+@example(message=series({"__name__": "up"}, sample(T, 1)) + field(1, 2, b""))
+@example(message=series({f"l{i}": "x" for i in range(31)} | {"__name__": "up"}, sample(T, 1)))
+@example(message=series({"__name__": "up", "a": "y" * 70_000}, sample(T, 1)))
+def test_every_encoding_is_read_alike(message: bytes) -> None:
+    assert fast(message) == slow(message)
+
+
+def _both(message: bytes) -> None:
+    try:
+        expected = slow(message)
+    except DecodeError:
+        with pytest.raises(InvalidInput):
+            fast(message)
+    else:
+        assert fast(message) == expected
+
+
+@st.composite
+def damaged(draw: st.DrawFn) -> bytes:
+    message = bytearray(draw(MESSAGES.filter(bool)))
+    for _ in range(draw(st.integers(1, 4))):
+        at = draw(st.integers(0, max(0, len(message) - 1)))
+        kind = draw(st.integers(0, 3))
+        if kind == 0 and message:
+            message[at] = draw(st.integers(0, 255))
+        elif kind == 1:
+            del message[at : at + draw(st.integers(1, 10))]
+        elif kind == 2:
+            message[at:at] = draw(st.binary(min_size=1, max_size=10))
+        else:
+            del message[at:]
+    return bytes(message)
+
+
+@settings(max_examples=400, deadline=None)
+@given(message=damaged())
+def test_a_damaged_message_is_refused_where_protobuf_refuses_it(message: bytes) -> None:
+    _both(message)
+
+
+@settings(max_examples=300, deadline=None)
+@given(message=st.binary(max_size=60) | st.lists(unknown(), max_size=3).map(b"".join))
+def test_any_bytes_are_read_as_protobuf_reads_them(message: bytes) -> None:
+    _both(message)
+    _both(field(1, 2, message))
+    _both(field(1, 2, field(2, 2, message)))
+
+
+@settings(max_examples=300, deadline=None)
+@given(message=damaged(), body=st.binary(max_size=60), at=st.integers(0, 200), byte=st.binary())
+def test_any_body_is_inflated_or_refused(message: bytes, body: bytes, at: int, byte: bytes) -> None:
+    good = bytes(cramjam.snappy.compress_raw(message))
+    assert inflate(good) == message
+    for bad in (body, good[:at] + byte + good[at + 1 :], varint(len(message)) + body):
+        try:
+            inflated = inflate(bad)
+        except InvalidInput:
+            continue
+        assert len(inflated) <= INFLATED_MAX
+
+
+@pytest.mark.parametrize(
+    ("body", "error", "reason"),
+    [
+        (b"", InvalidInput, "does not begin with its length"),
+        (b"\xff\x06\x00\x00sNaPpY", InvalidInput, "takes the block"),
+        (varint(INFLATED_MAX + 1), TooLarge, "inflates to 33554433 bytes; 33554432 are taken"),
+        (b"\xff\xff\xff\xff\x0f" + b"x", TooLarge, "4294967295"),
+        (varint(5) + b"\x00a", InvalidInput, "is not snappy"),
+        (bytes(cramjam.snappy.compress_raw(b"abcdef")) + b"\0a", InvalidInput, "is not snappy"),
+    ],
+)
+def test_a_body_that_is_no_snappy_block_says_so(
+    body: bytes, error: type[InvalidInput], reason: str
+) -> None:
+    with pytest.raises(error, match=reason):
+        inflate(body)
+
+
+@pytest.mark.parametrize(
+    "many",
+    [
+        field(1, 2, b"") * (remote_write.ITEMS_MAX + 1),
+        field(1, 2, label("__name__", "up") + sample(0, 0) * (remote_write.ITEMS_MAX + 1)),
+    ],
+)
+def test_too_many_items_are_refused(many: bytes) -> None:
+    with pytest.raises(TooLarge, match="over 250000"):
+        decode(many, Answer())
+
+
+def test_values_keep_their_bits() -> None:
+    wanted = [STALE, 0x7FF8000000000001, 0x7FF4DEADBEEF0001, 0xFFF0000000000000, 1 << 63, 0]
+    up = {"__name__": "up"}
+    each = b"".join(series(up, sample(T + i, bits)) for i, bits in enumerate(wanted))
+    together = series(up, *[sample(T + i, bits) for i, bits in enumerate(wanted)])
+    for message in (each, together):
+        assert [bits for _, _, _, bits in fast(message)[0]] == wanted
+
+
+def test_labels_in_any_order_are_one_series() -> None:
+    pairs = {"__name__": "up", "a": "1", "b": "2", "empty": ""}
+    message = series(pairs, sample(T, 1)) + series(dict(reversed(pairs.items())), sample(T + 1, 2))
+    found = decode(message, Answer())
+    assert found.keys[0] != found.keys[1]
+    assert found.series(0) == found.series(1) == Series.of("up", {"a": "1", "b": "2"})
+
+
+def test_the_order_of_the_request_is_kept() -> None:
+    up = {"__name__": "up"}
+    twice = field(1, 2, sample(T, 2) + label("__name__", "up") + sample(T, 3))
+    message = series(up, sample(T, 1)) + twice + series(up, sample(T, 4))
+    assert [(place, bits) for place, _, _, bits in fast(message)[0]] == [
+        (0, 1),
+        (1, 2),
+        (1, 3),
+        (2, 4),
+    ]
+
+
+def test_a_time_that_is_no_time_is_not_taken_for_now() -> None:
+    (t,) = decode(series({"__name__": "up"}, sample(-(2**63), 1)), Answer()).t_ms.tolist()
+    assert t == -(2**63) + 1
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("requests_total", MetricType.COUNTER),
+        ("seconds_bucket", MetricType.COUNTER),
+        ("seconds_count", MetricType.COUNTER),
+        ("seconds_sum", MetricType.COUNTER),
+        ("temperature", MetricType.GAUGE),
+    ],
+)
+def test_what_only_grows_is_known_by_its_name(name: str, expected: MetricType) -> None:
+    found = decode(series({"__name__": name}, sample(T, 1)), Answer()).series(0)
+    assert isinstance(found, Series)
+    assert found.metric_type is expected
+
+
+TWICE = label("__name__", "up") + label("a", "1") + label("a", "2")
+
+
+@pytest.mark.parametrize(
+    ("labels", "name", "reason"),
+    [
+        (b"", "", "no label __name__"),
+        (label("a", "1"), '{a="1"}', "no label __name__"),
+        (label("__name__", "http.requests"), "http.requests", "try 'http_requests'"),
+        (label("__name__", "up:expected"), "up:expected", "only models write"),
+        (label("__name__", "up") + label("a-b", "1"), 'up{a-b="1"}', "label name 'a-b'"),
+        (TWICE, 'up{a="2"}', "label 'a' comes more than once"),
+        (label("__name__", "up") + field(1, 2, b"\x0a\x09x"), "", "cannot be read"),
+        (field(1, 2, field(1, 2, b"\xff")), '{\ufffd=""}', "not UTF-8"),
+        (label("__name__", "up") + label("a", "y" * 65_536), "", "labels of"),
+    ],
+)
+def test_a_series_that_is_none_is_named(labels: bytes, name: str, reason: str) -> None:
+    found = decode(field(1, 2, labels + sample(T, 1)), Answer())
+    assert found.name(0) == name
+    said = found.series(0)
+    assert isinstance(said, str)
+    assert reason in said
+
+
+def test_samples_beside_a_native_histogram_are_kept() -> None:
+    message = field(1, 2, label("__name__", "h") + field(4, 2, b"\x08\x01") + sample(T, 7))
+    answer = Answer()
+    found = decode(message, answer)
+    assert list(found.keys) == [label("__name__", "h")]
+    assert [(item.index, item.name) for item in answer.items] == [(0, "h")]
+    assert "native histograms" in answer.items[0].reason
