@@ -36,9 +36,12 @@ def wiring(request: Request) -> "Wiring":
     return cast("Wiring", request.app.state.wiring)
 
 
-async def identify(request: Request) -> Principal:
-    """Who is asking; `tenant` as in the key or session. `Unauthenticated` without a valid one."""
-    presented = _presented_key(request)
+async def identify(request: Request, presented: str | None = None) -> Principal:
+    """Who is asking; `tenant` as in the key or session. `Unauthenticated` without a valid one.
+
+    `presented` is a key that the route found elsewhere than in the usual headers.
+    """
+    presented = presented or _presented_key(request)
     parts = wiring(request)
     if presented is not None:
         return await parts.keys.verify(presented)
@@ -55,9 +58,11 @@ async def identify(request: Request) -> Principal:
     return principal
 
 
-async def authorize(request: Request, permission: Permission) -> Principal:
+async def authorize(
+    request: Request, permission: Permission, presented: str | None = None
+) -> Principal:
     """Who is asking, with the tenant resolved, if they may; else 401, 403 or 404, in this order."""
-    principal = await identify(request)
+    principal = await identify(request, presented)
     if not principal.may(permission):
         raise Forbidden(
             f"this needs the permission {permission!s}, which the role {principal.role!s} lacks"
