@@ -169,6 +169,8 @@ class Core:
 
     def collect(self) -> None:
         """Queue the values of instruments."""
+        if not self._instruments:
+            return
         t_ms, now = round(self._clock() * 1000), time.monotonic()
         with self.lock:
             if self.closed:
