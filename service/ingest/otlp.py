@@ -28,6 +28,7 @@ from service.ingest.otlp_points import (
 #: Largest body after inflating, as the OTLP specification has it.
 INFLATED_MAX = 64 << 20
 #: Samples that one request may come to; a histogram point is one for each bucket and two more.
+#: Points that are refused and metrics without any count too: they cost as much.
 SAMPLES_MAX = 1_000_000
 #: The NaN that says that a series has ended.
 STALE_BITS = 0x7FF0000000000002
@@ -114,9 +115,11 @@ def _decode(
     answer: Answer,
 ) -> Decoded:
     rows = _Rows()
-    index = 0
+    index = empty = 0
     for metric in metrics:
         if isinstance(metric, Refused):
+            empty += not metric.count
+            _bound(index + metric.count + empty)
             for _ in range(metric.count):
                 answer.reject(index, metric.name, metric.reason)
                 index += 1
@@ -125,8 +128,7 @@ def _decode(
             if problem := _add(rows, index, metric.head, point):
                 answer.reject(index, metric.head.name, problem)
             index += 1
-            if len(rows.index) > SAMPLES_MAX:
-                raise TooLarge(f"the body holds more than {SAMPLES_MAX} samples; send less at once")
+            _bound(max(index + empty, len(rows.index)))
     values = np.array(rows.values, np.float64)
     values.view(np.uint64)[rows.stale] = STALE_BITS
     keys = rows.keys
@@ -145,6 +147,11 @@ def _decode(
         series=series,
         name=lambda row: keys[row][0].name,
     )
+
+
+def _bound(count: int) -> None:
+    if count > SAMPLES_MAX:
+        raise TooLarge(f"the body holds more than {SAMPLES_MAX} samples; send less at once")
 
 
 def _add(rows: _Rows, index: int, head: Head, point: Point) -> str | None:

@@ -18,6 +18,7 @@ from service.ingest.otlp_names import TOO_DEEP, Value, text_of
 from service.ingest.otlp_points import (
     EXPONENTIAL,
     NO_TEMPORALITY,
+    NOTHING,
     Attributes,
     Head,
     HistogramPoint,
@@ -174,11 +175,17 @@ def read(body: bytes) -> Iterator[Taken | Refused]:
             f"the body is not an ExportMetricsServiceRequest in JSON: {_plain(error)}", where="body"
         ) from error
     for of_resource in request.resource_metrics or ():
+        if not of_resource.scope_metrics:
+            yield NOTHING
+            continue
         resource = bytes((of_resource.resource or _Resource()).attributes)
-        for of_scope in of_resource.scope_metrics or ():
+        for of_scope in of_resource.scope_metrics:
+            if not of_scope.metrics:
+                yield NOTHING
+                continue
             scope = of_scope.scope or _Scope()
             scope_key = (scope.name or "", scope.version or "", bytes(scope.attributes))
-            for metric in of_scope.metrics or ():
+            for metric in of_scope.metrics:
                 yield _metric(metric, resource, scope_key)
 
 
@@ -189,7 +196,7 @@ def _metric(
     kinds = (metric.gauge, metric.sum, metric.histogram, metric.summary)
     given = [data for data in (*kinds, metric.exponential_histogram) if data is not None]
     if not given:
-        return Refused(name, 0, "")
+        return NOTHING
     if len(given) > 1:
         raise InvalidInput(
             "a metric is one of gauge, sum, histogram, exponentialHistogram and summary",

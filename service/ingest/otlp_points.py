@@ -105,6 +105,9 @@ class Refused:
     reason: str
 
 
+#: A metric, scope or resource with nothing in it.
+NOTHING = Refused("", 0, "")
+
 EXPONENTIAL = (
     "exponential histograms are not taken; let the sender aggregate to explicit buckets "
     "(OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION=explicit_bucket_histogram)"

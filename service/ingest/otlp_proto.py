@@ -19,6 +19,7 @@ from service.ingest.otlp_names import TOO_DEEP, Value, text_of
 from service.ingest.otlp_points import (
     EXPONENTIAL,
     NO_TEMPORALITY,
+    NOTHING,
     Attributes,
     Head,
     HistogramPoint,
@@ -71,8 +72,14 @@ def read(body: bytes) -> Iterator[Taken | Refused]:
             "the body is not an ExportMetricsServiceRequest in protobuf", where="body"
         ) from error
     for of_resource in request.resource_metrics:
+        if not of_resource.scope_metrics:
+            yield NOTHING
+            continue
         resource = _raw(of_resource.resource.attributes)
         for of_scope in of_resource.scope_metrics:
+            if not of_scope.metrics:
+                yield NOTHING
+                continue
             scope = of_scope.scope
             scope_key = (scope.name, scope.version, _raw(scope.attributes))
             for metric in of_scope.metrics:
@@ -86,7 +93,7 @@ def _raw(attributes: Any) -> tuple[bytes, ...]:
 def _metric(metric: Any, resource: Hashable, scope: tuple[str, str, Hashable]) -> Taken | Refused:
     which = metric.WhichOneof("data")
     if which is None:
-        return Refused(metric.name, 0, "")
+        return NOTHING
     data = getattr(metric, which)
     kind: Kind | None
     if which == "gauge":

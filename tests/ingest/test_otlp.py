@@ -373,6 +373,11 @@ def test_a_request_has_a_limit_of_samples(monkeypatch: pytest.MonkeyPatch) -> No
     body["resourceMetrics"] *= 2
     with pytest.raises(TooLarge, match="more than 3 samples"):
         in_json(body)
+    for nothing in ({}, {"scopeMetrics": [{}]}, {"scopeMetrics": [{"metrics": [{}]}]}):
+        assert both({"resourceMetrics": [nothing] * 3}) == []
+        for encoding in (in_json, in_protobuf):
+            with pytest.raises(TooLarge):
+                encoding({"resourceMetrics": [nothing] * 4})
 
 
 def test_a_key_is_the_same_for_the_same_series_only() -> None:
