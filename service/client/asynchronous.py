@@ -51,12 +51,14 @@ class AsyncClient(Surface):
 
         Cancelling it loses nothing: the task goes on.
         """
-        return await self._settle(self._core.ask_flush(), timeout)
+        await self._settle(self._core.ask_flush(), timeout)
+        return self._core.result()
 
     async def close(self, timeout: float | None = None) -> FlushResult:  # noqa: ASYNC109
         """Take no more, send the rest, `timeout` seconds long at most; `unsent` is lost."""
         try:
-            return await self._settle(self._core.close(), timeout)
+            await self._settle(self._core.close(), timeout)
+            return self._core.last_result()
         finally:
             self._stopped = True
             task = self._task
@@ -64,14 +66,17 @@ class AsyncClient(Surface):
                 task.cancel()
                 await asyncio.wait([task])
 
-    async def _settle(self, number: int, seconds: float | None) -> FlushResult:
+    async def _settle(self, number: int, seconds: float | None) -> None:
+        if seconds is None:
+            seconds = self._timeout
+        if self._stopped:  # nothing is sent any more
+            seconds = 0.0
         self._nudge()
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._timeout if seconds is None else seconds):
+            async with asyncio.timeout(seconds):
                 async with self._settled:
                     await self._settled.wait_for(lambda: self._core.is_settled(number))
         self._core.tell()
-        return self._core.result()
 
     def _nudge(self, start_only: bool = False) -> None:
         try:
@@ -150,6 +155,7 @@ class AsyncClient(Surface):
             ) as http:
                 drain(self._core, http, number, self._exit_seconds)
         self._core.tell()
+        self._core.last_result()
 
     async def __aenter__(self) -> Self:
         self._nudge(start_only=True)

@@ -52,11 +52,13 @@ class Client(Surface):
 
     def flush(self, timeout: float | None = None) -> FlushResult:
         """Send what was recorded before, `timeout` seconds long at most (a request's if None)."""
-        return self._settle(self._core.ask_flush(), timeout)
+        self._settle(self._core.ask_flush(), timeout)
+        return self._core.result()
 
     def close(self, timeout: float | None = None) -> FlushResult:
         """Take no more, send the rest, `timeout` seconds long at most; `unsent` is lost."""
-        result = self._settle(self._core.close(), timeout)
+        self._settle(self._core.close(), timeout)
+        result = self._core.last_result()
         self._stopping = True
         self._wake.set()
         if self._thread is None:
@@ -66,15 +68,17 @@ class Client(Surface):
             self._thread.join(self._timeout)
         return result
 
-    def _settle(self, number: int, timeout: float | None) -> FlushResult:
-        timeout = self._timeout if timeout is None else timeout
+    def _settle(self, number: int, timeout: float | None) -> None:
+        if timeout is None:
+            timeout = self._timeout
+        if self._stopping:  # nothing is sent any more
+            timeout = 0.0
         self._nudge()
         if self._thread is None and not self._stopping:  # an interpreter that ends starts no thread
             drain(self._core, self._http, number, timeout)
         with self._settled:
             self._settled.wait_for(lambda: self._core.is_settled(number), timeout)
         self._core.tell()
-        return self._core.result()
 
     def _nudge(self, start_only: bool = False) -> None:
         if self._idle:

@@ -96,7 +96,8 @@ class Core:
         self._start()
 
     def _start(self) -> None:
-        self.lock = threading.Lock()
+        # A signal handler that records may interrupt a thread that holds it.
+        self.lock = threading.RLock()
         self.queue = Queue(self._queue_max)
         common = self._labels() if callable(self._labels) else self._labels
         self._targets = Targets(common or {})
@@ -108,6 +109,7 @@ class Core:
         self._not_before = -math.inf
         self._asked_to_wait = False
         self.closed = False
+        self._ended = False
 
     def forked(self) -> None:
         """In a forked child: an empty queue, counters at zero, open if the parent's was."""
@@ -278,6 +280,18 @@ class Core:
         """What became of samples since the last result."""
         with self.lock:
             return self.queue.result()
+
+    def last_result(self) -> FlushResult:
+        """The result of closing; what was not sent is told to all who want to know."""
+        with self.lock:
+            result = self.queue.result()
+        if result.unsent and not self._ended:
+            reason = f"not sent when the client closed: {result.error}"
+            if self._on_drop:
+                _call(self._on_drop, result.unsent, reason)
+            log.warning("offbeat: %d samples were lost: %s", result.unsent, reason)
+        self._ended = True
+        return result
 
     def tell(self) -> None:
         """Call back and log what was lost since the last call."""

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping
-from threading import Lock
+from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -17,7 +17,9 @@ REPEAT_SECONDS = 60.0
 class Guard(Protocol):
     """Gives the lock of the client, which is another one in a forked child."""
 
-    lock: Lock
+    @property
+    def lock(self) -> AbstractContextManager[object]:
+        """What is held while a value changes."""
 
 
 class Instrument:
