@@ -5,8 +5,8 @@
 A series is called `<measurement>_<field>`, or `<measurement>` where the field is called `value`;
 its labels are the tags. What the sender wrote of measurement, tags and field name is the key of the
 tenant's series cache, so that these are parsed and checked once a series. Bodies of plain lines
-(one number a line, no escapes) are taken apart by one regular expression; other lines one by one,
-and those with escapes or strings by `_Point`, which knows all of the syntax.
+(numbers and a timestamp, no escapes) are taken apart as a whole; other bodies line by line, and
+lines with escapes or strings by `_Point`, which knows all of the syntax.
 
 Escapes are as InfluxDB reads them: in names and tags a backslash counts only directly before a
 character that would end the name, and stands for itself before any other, also before another one.
@@ -16,6 +16,7 @@ import re
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import chain, repeat
 
 import numpy as np
 
@@ -47,10 +48,8 @@ _PIECE = 4096
 # Beyond that, milliseconds are no time, and the smallest would mean "now".
 _TIME_MAX = 1 << 62
 
-_PLAIN = re.compile(
-    rb"^([^ ,#\t\n\0][^ \n]* [^,= \t\n][^,= \n]*)=(-?[.0-9][-+.eE0-9]*) (-?[0-9]+)$",
-    re.MULTILINE,
-).findall
+# What a plain line does not hold, or not begin with; "+" before a number is one to Python only.
+_NOT_PLAIN = (b"\\", b'"', b"\t", b"\0", b"=+", b"\n#", b"\n ", b"\n\n")
 _HEAD = re.compile(rb"(?:\\ |[^ \n])++").match
 _MEASUREMENT = re.compile(rb"(?:\\[, ]|[^, ])++").match
 _TAG_TEXT = re.compile(rb"(?:\\[,= ]|[^,= ])++").match
@@ -180,15 +179,27 @@ def _too_many() -> TooLarge:
 
 
 def _plain(body: bytes, precision: Precision) -> Decoded | None:
-    """Columns of a body in which each line is one number with a timestamp; None of any other."""
-    if b"\\" in body or b'"' in body:
+    """Columns of a body of plain lines: `head field=number[,…] timestamp`; None of any other."""
+    padded = b"\n" + body
+    if not body or any(odd in padded for odd in _NOT_PLAIN):
         return None
-    count = body.count(b"\n") + (not body.endswith(b"\n"))
-    found = _PLAIN(body)
-    if len(found) != count:
+    parts = [line.split(b" ") for line in body.removesuffix(b"\n").split(b"\n")]
+    if set(map(len, parts)) != {3}:
         return None
-    keys, numbers, stamps = zip(*found, strict=True)
+    heads, fields, stamps = zip(*parts, strict=True)
+    counts = [item.count(b",") + 1 for item in fields]
+    if sum(counts) > SAMPLES_MAX:
+        raise _too_many()
+    pairs = [item.split(b"=") for item in b",".join(fields).split(b",")]
+    if set(map(len, pairs)) != {2}:
+        return None
+    names, numbers = zip(*pairs, strict=True)
+    left = b"".join(numbers).translate(None, b"0123456789.eE+-")
+    if not all(names) or left.strip(b"i") or b"".join(stamps).translate(None, b"0123456789-"):
+        return None
     try:
+        if left:
+            numbers = tuple([n if n[-1:] != b"i" else int(n[:-1]) for n in numbers])
         values = np.array(list(map(float, numbers)), np.float64)
         times = np.array(list(map(int, stamps)), np.int64)
     except (ValueError, OverflowError):
@@ -196,8 +207,16 @@ def _plain(body: bytes, precision: Precision) -> Decoded | None:
     bound = _TIME_MAX // precision.by
     if not np.isfinite(values).all() or times.max() >= bound or times.min() <= -bound:
         return None
+    if left and np.abs(values).max() >= 2.0**63:
+        return None
     times = times * precision.by // precision.per
-    return _decoded(range(1, count + 1), keys, times, values)
+    lines: Sequence[int] = range(1, len(parts) + 1)
+    if len(pairs) > len(parts):
+        times = np.repeat(times, counts)
+        lines = np.repeat(np.arange(1, len(parts) + 1), counts).tolist()
+        heads = tuple(chain.from_iterable(map(repeat, heads, counts)))
+    keys = list(map(b" ".join, zip(heads, names, strict=True)))
+    return _decoded(lines, keys, times, values)
 
 
 def _simple(line: bytes, number: int, precision: Precision, rows: _Rows) -> bool:
