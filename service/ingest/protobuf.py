@@ -14,7 +14,7 @@ LENGTH_BYTES = 5
 
 VARINT, FIXED64, BYTES, GROUP, GROUP_END, FIXED32 = range(6)
 
-_GROUPS_MAX = 90
+_GROUPS_MAX = 100
 _WORD = 1 << 64
 
 
@@ -95,7 +95,9 @@ def _group_end(data: bytes, pos: int, end: int, tag: int) -> int:
             pos = after
         elif tag & 7 == GROUP:
             still_open.append(tag >> 3)
-            if tag < 8 or len(still_open) > _GROUPS_MAX:
+            if tag < 8:
+                raise Malformed(f"byte {pos}: there is no field 0")
+            if len(still_open) > _GROUPS_MAX:
                 raise Malformed(f"byte {pos}: groups are nested too deep")
             pos = after
         else:

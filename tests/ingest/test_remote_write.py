@@ -212,7 +212,7 @@ MESSAGES = st.lists(
 ).map(b"".join)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(message=MESSAGES)
 @example(message=b"")
 @example(message=field(1, 2, b""))
@@ -226,12 +226,35 @@ def test_every_encoding_is_read_alike(message: bytes) -> None:
 
 def _both(message: bytes) -> None:
     try:
-        expected = slow(message)
-    except DecodeError:
-        with pytest.raises(InvalidInput):
-            fast(message)
+        found = fast(message)
+    except InvalidInput as error:
+        # Inside an unknown group protobuf's library overlooks it.
+        if "there is no field 0" not in str(error):
+            with pytest.raises(DecodeError):
+                slow(message)
     else:
-        assert fast(message) == expected
+        assert found == slow(message)
+
+
+@pytest.mark.parametrize(
+    ("message", "reason"),
+    [
+        (b"\x0a", "a number is cut off at byte 1"),
+        (b"\x0a\x05abc", "byte 0: a field ends at byte 7, beyond its message at 5"),
+        (b"\x0a\x04\x0a\x05ab", "byte 2: a field ends at byte 9, beyond its message at 6"),
+        (b"\x28" + b"\xff" * 10, "a number that ends at byte 11 is too long"),
+        (b"\x0a\xff\xff\xff\xff\x7f", "a number that ends at byte 6 is too long"),
+        (b"\x02\x00", "byte 0: there is no field 0"),
+        (b"\x0b\x03\x04\x0c", "byte 1: there is no field 0"),
+        (b"\x0e", "byte 0: wire type 6 does not begin a field"),
+        (b"\x0b\x14", "byte 1: the end of a group that did not begin"),
+        (b"\x0b" * 101 + b"\x0c" * 101, "byte 100: groups are nested too deep"),
+    ],
+)
+def test_a_message_that_is_none_says_where(message: bytes, reason: str) -> None:
+    with pytest.raises(InvalidInput) as refused:
+        decode(message, Answer())
+    assert str(refused.value) == f"the body is no prometheus.WriteRequest: {reason}"
 
 
 @st.composite
@@ -251,13 +274,13 @@ def damaged(draw: st.DrawFn) -> bytes:
     return bytes(message)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(message=damaged())
 def test_a_damaged_message_is_refused_where_protobuf_refuses_it(message: bytes) -> None:
     _both(message)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(message=st.binary(max_size=60) | st.lists(unknown(), max_size=3).map(b"".join))
 def test_any_bytes_are_read_as_protobuf_reads_them(message: bytes) -> None:
     _both(message)
@@ -265,7 +288,7 @@ def test_any_bytes_are_read_as_protobuf_reads_them(message: bytes) -> None:
     _both(field(1, 2, field(2, 2, message)))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(message=damaged(), body=st.binary(max_size=60), at=st.integers(0, 200), byte=st.binary())
 def test_any_body_is_inflated_or_refused(message: bytes, body: bytes, at: int, byte: bytes) -> None:
     good = bytes(cramjam.snappy.compress_raw(message))
