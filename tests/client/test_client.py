@@ -165,7 +165,7 @@ def test_refusals_are_told_with_their_reasons_and_not_sent_again(
     }
     none = {"detail": "none can be kept", "errors": [{"where": "0: m", "reason": "too new"}]}
     receiver.plan.extend([(200, {}, partly), (422, {}, none), (401, {}, {"detail": "no such key"})])
-    with Client(receiver.url, KEY, on_reject=told.extend) as client:
+    with Client(receiver.url, KEY, flush_seconds=3600, on_reject=told.extend) as client:
         for n in range(3):
             client.record("m", n, {"n": str(n)}, timestamp=1000.5)
         result = client.flush()
@@ -200,7 +200,7 @@ def test_an_answer_of_something_else_is_no_success(receiver: Receiver) -> None:
 def test_a_batch_that_is_too_large_is_cut_in_two(receiver: Receiver) -> None:
     large = (413, {}, {"detail": "too large"})
     receiver.plan.extend([large, large])
-    with Client(receiver.url, KEY, **QUICK) as client:
+    with Client(receiver.url, KEY, flush_seconds=3600) as client:
         for n in range(100):
             client.record("m", n)
         assert client.flush(20) == FlushResult(sent=100)
