@@ -19,7 +19,8 @@ from service.api.metrics import limits_of
 from service.domain.errors import OffbeatError, Unauthenticated, UnsupportedMedia
 from service.domain.tenants import Permission
 from service.ingest.answer import Answer
-from service.ingest.line_protocol import Precision, decode, inflate
+from service.ingest.inflate import gunzip
+from service.ingest.line_protocol import Precision, decode
 
 #: How InfluxDB's API names what went wrong; its clients show `code` and `message`.
 _CODES = {
@@ -128,7 +129,7 @@ async def _write(
         raise UnsupportedMedia("send the body as gzip or uncompressed", where="Content-Encoding")
     body = await request.body()
     if encoding.endswith("gzip"):
-        body = inflate(body)
+        body = gunzip(body)
     answer = Answer()
     decoded, ignored = decode(body, unit, answer)
     await parts.intake.record(tenant, decoded, await limits_of(parts, tenant), answer)

@@ -33,7 +33,18 @@ _HEADERS = {
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 # Asked for many times a second; the metrics count them, the log tells only of their failures.
-_QUIET = frozenset({"/healthz", "/readyz", "/metrics", "/analytics/metrics"})
+_QUIET = frozenset(
+    {
+        "/healthz",
+        "/readyz",
+        "/metrics",
+        "/analytics/metrics",
+        "/api/v1/write",
+        "/v1/metrics",
+        "/api/v2/write",
+        "/write",
+    }
+)
 
 
 def install(app: FastAPI, settings: Settings) -> None:

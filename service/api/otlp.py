@@ -19,7 +19,8 @@ from service.domain.errors import UnsupportedMedia
 from service.domain.tenants import Permission, Principal
 from service.ingest.answer import Answer
 from service.ingest.decoded import Decoded
-from service.ingest.otlp import PointAnswer, decode_json, decode_protobuf, inflate
+from service.ingest.inflate import gunzip
+from service.ingest.otlp import PointAnswer, decode_json, decode_protobuf
 
 router = APIRouter(tags=["record"])
 
@@ -114,7 +115,7 @@ def _read(body: bytes, kind: str, answer: Answer) -> Decoded:
 
 
 def _read_gzip(body: bytes, kind: str, answer: Answer) -> Decoded:
-    return _DECODERS[kind](inflate(body), answer)
+    return _DECODERS[kind](gunzip(body), answer)
 
 
 def _response(kind: str, answer: Answer) -> Response:

@@ -13,7 +13,6 @@ character that would end the name, and stands for itself before any other, also 
 """
 
 import re
-import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, repeat
@@ -27,8 +26,6 @@ from service.ingest.decoded import NO_TIME, Decoded
 from service.ingest.limits import check_labels, check_name
 from service.storage.columns import Times, Values
 
-#: A body may be that big once inflated.
-INFLATED_MAX_BYTES = 32 << 20
 #: Samples of one request. Clients send some thousands; memory is needed for each.
 SAMPLES_MAX = 200_000
 
@@ -44,7 +41,6 @@ _PRECISIONS = {
 _SHORT = {"": "ns", "n": "ns", "u": "us", "µ": "us"}
 
 # Small enough that one piece, inflated a thousandfold, is still a bounded overrun.
-_PIECE = 4096
 # Beyond that, milliseconds are no time, and the smallest would mean "now".
 _TIME_MAX = 1 << 62
 
@@ -93,32 +89,6 @@ class Precision:
 
 
 NANOSECONDS = Precision("ns", *_PRECISIONS["ns"])
-
-
-def inflate(body: bytes, limit: int = INFLATED_MAX_BYTES) -> bytes:
-    """A gzip body, all its members. `InvalidInput` if it is none, `TooLarge` over `limit`."""
-    parts: list[bytes] = []
-    size = 0
-    engine = zlib.decompressobj(wbits=31)
-    for start in range(0, len(body), _PIECE):
-        piece = body[start : start + _PIECE]
-        while piece:
-            if engine.eof:
-                engine = zlib.decompressobj(wbits=31)
-            try:
-                part = engine.decompress(piece)
-            except zlib.error as error:
-                raise InvalidInput(
-                    f"the body is not valid gzip: {error}", where="Content-Encoding"
-                ) from None
-            size += len(part)
-            if size > limit:
-                raise TooLarge(f"the inflated body is over {limit >> 20} MiB; send fewer lines")
-            parts.append(part)
-            piece = engine.unused_data
-    if not engine.eof:
-        raise InvalidInput("the gzip body is cut off", where="Content-Encoding")
-    return b"".join(parts)
 
 
 @dataclass(slots=True)

@@ -1,13 +1,12 @@
 """OTLP metrics to columns, in protobuf and in JSON."""
 
 import math
-import zlib
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from service.domain.errors import InvalidInput, TooLarge
+from service.domain.errors import TooLarge
 from service.domain.series import Series
 from service.ingest import otlp_json, otlp_proto
 from service.ingest.answer import Answer
@@ -25,15 +24,12 @@ from service.ingest.otlp_points import (
     Taken,
 )
 
-#: Largest body after inflating, as the OTLP specification has it.
-INFLATED_MAX = 64 << 20
 #: Samples that one request may come to; a histogram point is one for each bucket and two more.
 #: Points that are refused and metrics without any count too: they cost as much.
 SAMPLES_MAX = 1_000_000
 #: The NaN that says that a series has ended.
 STALE_BITS = 0x7FF0000000000002
 
-_PIECE = 1 << 20
 _LABELLED = {"_bucket": "le", "": "quantile"}
 
 # Head, raw attributes, suffix of the name, value of le or quantile.
@@ -51,30 +47,6 @@ class PointAnswer(Answer):
         if index not in self.indexes:
             self.indexes.add(index)
             Answer.reject(self, index, name, reason)
-
-
-def inflate(body: bytes, limit: int = INFLATED_MAX) -> bytes:
-    """A gzip body, of one member or more. `TooLarge` as soon as more than `limit` comes out."""
-    pieces: list[bytes] = []
-    size = 0
-    while True:
-        stream = zlib.decompressobj(wbits=31)
-        rest = body
-        while not stream.eof:
-            try:
-                piece = stream.decompress(rest, _PIECE)
-            except zlib.error as error:
-                raise InvalidInput("the body is not valid gzip", where="body") from error
-            size += len(piece)
-            if size > limit:
-                raise TooLarge(f"the body inflates to more than {limit >> 20} MiB; send less")
-            if not piece and not stream.eof and not stream.unconsumed_tail:
-                raise InvalidInput("the body is gzip that ends too early", where="body")
-            pieces.append(piece)
-            rest = stream.unconsumed_tail
-        body = stream.unused_data
-        if not body:
-            return b"".join(pieces)
 
 
 def decode_protobuf(body: bytes, answer: Answer) -> Decoded:

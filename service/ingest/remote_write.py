@@ -17,6 +17,7 @@ from service.domain.errors import InvalidInput, TooLarge
 from service.domain.series import NAME, MetricType, Series
 from service.ingest.answer import Answer
 from service.ingest.decoded import NO_TIME, Decoded
+from service.ingest.inflate import INFLATED_MAX
 from service.ingest.limits import LABELS_MAX, check_labels, check_name
 from service.ingest.protobuf import (
     BYTES,
@@ -32,8 +33,7 @@ from service.ingest.protobuf import (
 )
 from service.storage.columns import Times, Values
 
-#: Largest body once inflated, in bytes; series, and samples, in a request.
-INFLATED_MAX = 32 << 20
+#: Series, and samples, in a request.
 ITEMS_MAX = 250_000
 #: Largest labels of a series, as sent.
 _KEY_MAX = 64 << 10

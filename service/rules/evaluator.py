@@ -4,6 +4,7 @@ Pure: the head and the time are arguments. What models wrote is judged only wher
 """
 
 import math
+import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
@@ -154,6 +155,9 @@ def _labels(rule: Rule, series: Series) -> dict[str, str]:
 
 
 _Verdict = tuple[bool | None, float | None, str]
+#: Bits of the NaN with which a sender ends a series.
+STALE_MARKER = struct.pack("<Q", 0x7FF0000000000002)
+
 _UNKNOWN: _Verdict = (None, None, "")
 
 _COMPARE: dict[Condition, Callable[[float, float], bool]] = {
@@ -266,7 +270,17 @@ class _Look:
         if series is None:
             return None
         last = self.head.last(self.tenant, series, self.now_ms)
-        return last if last is not None and self.now_ms - last[0] <= self.lookback_ms else None
+        if last is None or self.now_ms - last[0] > self.lookback_ms or is_stale(last[1]):
+            return None
+        return last
+
+
+def is_stale(value: float) -> bool:
+    """Whether it is the NaN with which a Prometheus says that a series has ended.
+
+    Then nothing is known of it any more, which is not the same as being well.
+    """
+    return value != value and struct.pack("<d", value) == STALE_MARKER
 
 
 def _finite(value: float) -> float | None:

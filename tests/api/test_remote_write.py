@@ -182,7 +182,7 @@ async def test_a_series_over_the_quota_is_named(
         (b"", {}, 400, "is not snappy"),
         (b"\x05\x00a", {}, 400, "is not snappy"),
         (snappy(b"\x0a\x7fabc"), {}, 400, "is no prometheus.WriteRequest"),
-        (snappy(bytes(INFLATED_MAX + 1)), {}, 413, "inflates to 33554433 bytes"),
+        (snappy(bytes(INFLATED_MAX + 1)), {}, 413, "inflates to 10485761 bytes"),
         (bytes(10 << 20) + b"x", {}, 413, "10 MiB"),
     ],
 )

@@ -20,6 +20,8 @@ from service.storage.embedded import EmbeddedStore
 from service.wiring import prepare, wired
 from tests.support.roles import end, environment_of, start_role, wait_ready
 
+schemathesis.serializer.alias("application/x-protobuf", "application/octet-stream")
+
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(200), pytest.mark.xdist_group("schemathesis")]
 
 

@@ -13,7 +13,8 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportM
 from service.domain.errors import InvalidInput, TooLarge
 from service.domain.series import Series
 from service.ingest.decoded import Decoded
-from service.ingest.otlp import PointAnswer, decode_json, decode_protobuf, inflate
+from service.ingest.inflate import gunzip
+from service.ingest.otlp import PointAnswer, decode_json, decode_protobuf
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=6)
 KEY = st.sampled_from(["a.b", "a_b", "job", "le", "service.name", "service.instance.id"]) | TEXT
@@ -217,7 +218,7 @@ def test_broken_bytes_are_refused_or_their_points_named(
 @settings(max_examples=200, deadline=None)
 @given(st.binary(max_size=60))
 def test_any_bytes(raw: bytes) -> None:
-    for decode in (decode_protobuf, decode_json, lambda body, _answer: inflate(body)):
+    for decode in (decode_protobuf, decode_json, lambda body, _answer: gunzip(body)):
         answer = PointAnswer()
         try:
             found = decode(raw, answer)
