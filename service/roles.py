@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Protocol
 
 import uvicorn
+from fastapi import FastAPI
 
 from service import telemetry
 from service.app import create_app, create_health_app
@@ -71,9 +72,9 @@ async def _health(parts: Wiring, stop: asyncio.Event) -> AsyncIterator[None]:
         await serving
 
 
-async def _serve(app: object, host: str, port: int, stop: asyncio.Event) -> None:
+async def _serve(app: FastAPI, host: str, port: int, stop: asyncio.Event) -> None:
     config = uvicorn.Config(
-        app,  # type: ignore[arg-type] # uvicorn's own name for any ASGI application
+        app,
         host=host,
         port=port,
         log_config=None,

@@ -53,7 +53,7 @@ async def test_what_is_over_the_limit_is_told_in_one_message_per_channel(limited
     first, second = await summaries(limited)
     assert (first["channel"], second["channel"]) == ("email", "slack")
     assert (first["count"], first["since"]) == (3, START)
-    (item, *_) = first["alerts"]  # type: ignore[misc] # a list in JSON
+    (item, *_) = first["alerts"]
     assert set(item) == {"rule_name", "severity", "labels", "kind", "at"}
     assert (item["kind"], item["at"], item["severity"]) == ("firing", START, "high")
     assert await goes_out(limited) == LIMIT
@@ -80,7 +80,7 @@ async def test_the_end_of_what_was_held_back_is_held_back_with_it(limited: Bench
     assert await goes_out(limited) == 0  # ten have lost their rows, two wait for the summary
     await run(limited, 240)
     (summary,) = await summaries(limited)
-    kinds = [item["kind"] for item in summary["alerts"]]  # type: ignore[attr-defined]
+    kinds = [item["kind"] for item in summary["alerts"]]
     assert sorted(kinds) == ["firing", "firing", "resolved", "resolved"]
 
 

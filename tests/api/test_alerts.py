@@ -46,7 +46,7 @@ def engine(parts: Wiring) -> AlertEngine:
 async def fire(
     engine: AlertEngine, clock: ManualClock, *regions: str, **changes: object
 ) -> list[Alert]:
-    rule = replace(RULE, **changes)  # type: ignore[arg-type] # fields by name, as the test says
+    rule = replace(RULE, **changes)
     judgements = [judged(True, region, rule) for region in regions or ("eu",)]
     return await engine.apply(TENANT, rule, judgements, clock.now(), policies=(POLICY,))
 

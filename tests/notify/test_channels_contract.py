@@ -45,7 +45,7 @@ class Bench:
         await self.channel.send(item, compose(item, NOW, "https://offbeat.example"))
 
     def arrived(self) -> int:
-        return len(self.http.received) if self.http else len(self.mail.mails)  # type: ignore[union-attr]
+        return len(self.http.received) if self.http else len(self.mail.mails)
 
     def text(self) -> str:
         """What the receiver got last, decoded."""

@@ -31,7 +31,7 @@ def test_the_roles_run_by_themselves_from_one_image() -> None:
 @pytest.mark.parametrize("name", OURS)
 def test_its_command_is_one_of_the_program(name: str) -> None:
     assert OURS[name]["command"] == [name]
-    assert name in typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    assert name in typer.main.get_command(app).commands
 
 
 @pytest.mark.parametrize("name", OURS)

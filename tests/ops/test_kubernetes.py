@@ -81,7 +81,7 @@ def test_each_role_has_a_deployment_and_the_api_three_replicas() -> None:
 def test_its_command_is_one_of_the_program(name: str) -> None:
     args = container(name)["args"]
     assert name == f"offbeat-{args[0]}"
-    assert args[0] in typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    assert args[0] in typer.main.get_command(app).commands
 
 
 @pytest.mark.parametrize("name", PODS)
