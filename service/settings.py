@@ -5,6 +5,7 @@ A setting's variable is its name in capitals, `OFFBEAT_…` where an alias says 
 
 import os
 import secrets
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -15,6 +16,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from service.domain.clock import Clock, SystemClock, TimeLapse
 from service.domain.durations import parse_duration
 from service.domain.errors import ConfigurationError
+from service.domain.quotas import Quota
 
 
 def _own(name: str) -> AliasChoices:
@@ -98,7 +100,16 @@ class Settings(BaseSettings):
     sample_max_ahead_seconds: float = Field(
         600.0, ge=0, description="How far in the future a sample may lie."
     )
+    samples_per_second_max: float = Field(
+        10_000.0, ge=1, description="Samples a second that a tenant may send by default."
+    )
+    requests_per_second_max: float = Field(
+        1000.0, ge=1, description="Recording requests a second that a tenant may send by default."
+    )
     series_max: int = Field(10_000, ge=1, description="Series a tenant may have by default.")
+    new_series_per_minute_max: int = Field(
+        1000, ge=1, description="Series a minute that a tenant may add by default."
+    )
 
     # learn
     ml_model_retrain_frequency: float = Field(
@@ -135,6 +146,13 @@ class Settings(BaseSettings):
     )
     absent_resolve_seconds: float = Field(
         3600.0, gt=0, description="A firing alert whose series is silent for so long is resolved."
+    )
+
+    rules_max: int = Field(
+        500, ge=1, description="Rules a tenant may make by default, those of the file not counted."
+    )
+    active_alerts_max: int = Field(
+        10_000, ge=1, description="Pending and firing alerts a tenant may have by default."
     )
 
     # tell
@@ -233,6 +251,19 @@ class Settings(BaseSettings):
     def public_url(self) -> str:
         """How people reach the service, without a slash at the end."""
         return (self.external_url or f"http://{self.host}:{self.port}").rstrip("/")
+
+    @cached_property
+    def shipped_quota(self) -> Quota:
+        """The limits of a tenant that has none of its own."""
+        return Quota(
+            samples_per_second=self.samples_per_second_max,
+            requests_per_second=self.requests_per_second_max,
+            series=self.series_max,
+            new_series_per_minute=self.new_series_per_minute_max,
+            rules=self.rules_max,
+            active_alerts=self.active_alerts_max,
+            sample_age_seconds=self.sample_max_age_seconds,
+        )
 
     def clock(self) -> Clock:
         """The machine's clock, or the time lapse that is set."""

@@ -42,7 +42,7 @@ _Time = Annotated[
 async def dashboard(request: Request, principal: Reader, tenant_id: str) -> answers.Overview:
     """State in a sentence, active alerts with chart and reasons, tiles, findings, what is ahead."""
     parts, tenant = wiring(request), tenant_in_path(principal, tenant_id)
-    limits = await parts.tenants.limits(tenant)
+    limits = await parts.tenants.quota(tenant)
     page = await parts.dashboard.for_tenant(tenant, series_limit=limits.series)
     return answers.Overview.model_validate(page)
 

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from service.api.deps import allow, tenant_in_path, wiring
 from service.domain.clock import iso
 from service.domain.tenants import TENANT_ID, Permission, Principal, Tenant
-from service.settings import Settings
+from service.security.tenants import TenantStore
 
 router = APIRouter(prefix="/tenants", tags=["tenants"])
 
@@ -43,17 +43,35 @@ class Quota(BaseModel):
         json_schema_extra={"additionalProperties": False, "minProperties": 1},
     )
 
+    samples_per_second: float | None = Field(
+        None, ge=1, allow_inf_nan=False, description="Samples taken a second, on average."
+    )
+    requests_per_second: float | None = Field(
+        None, ge=1, allow_inf_nan=False, description="Recording requests a second, on average."
+    )
+    series: int | None = Field(None, ge=1, description="Series the tenant may have.")
+    new_series_per_minute: int | None = Field(
+        None, ge=1, description="Series the tenant may add a minute, on average."
+    )
+    rules: int | None = Field(None, ge=1, description="Rules the tenant may make.")
+    active_alerts: int | None = Field(
+        None, ge=1, description="Pending and firing alerts the tenant may have."
+    )
     sample_age_seconds: float | None = Field(
         None, ge=1, allow_inf_nan=False, description="Oldest sample taken."
     )
-    series: int | None = Field(None, ge=1, description="Series the tenant may have.")
 
 
 class Limits(BaseModel):
     """The limits in force, shipped defaults included."""
 
-    sample_age_seconds: float
+    samples_per_second: float
+    requests_per_second: float
     series: int
+    new_series_per_minute: int
+    rules: int
+    active_alerts: int
+    sample_age_seconds: float
 
 
 class TenantView(BaseModel):
@@ -80,7 +98,7 @@ async def create(
     parts = wiring(request)
     tenant = await parts.tenants.create(body.id, body.name, principal.actor)
     response.headers["Location"] = f"/tenants/{tenant.id}"
-    return _shown(tenant, parts.settings)
+    return _shown(tenant, parts.tenants)
 
 
 @router.get("", summary="List tenants")
@@ -93,7 +111,7 @@ async def listing(
     """By id, a page at a time."""
     parts = wiring(request)
     found, following = await parts.tenants.list(cursor, limit)
-    items = [_shown(tenant, parts.settings) for tenant in found]
+    items = [_shown(tenant, parts.tenants) for tenant in found]
     return TenantPage(items=items, next=following)
 
 
@@ -102,7 +120,7 @@ async def show(request: Request, principal: Operator, tenant_id: str) -> TenantV
     """Operators see their own."""
     parts = wiring(request)
     tenant = await parts.tenants.get(tenant_in_path(principal, tenant_id))
-    return _shown(tenant, parts.settings)
+    return _shown(tenant, parts.tenants)
 
 
 @router.patch("/{tenant_id}", summary="Rename a tenant")
@@ -111,7 +129,7 @@ async def rename(
 ) -> TenantView:
     """The id never changes."""
     parts, tenant = wiring(request), tenant_in_path(principal, tenant_id)
-    return _shown(await parts.tenants.rename(tenant, body.name, principal.actor), parts.settings)
+    return _shown(await parts.tenants.rename(tenant, body.name, principal.actor), parts.tenants)
 
 
 @router.put("/{tenant_id}/quota", summary="Set a tenant's limits")
@@ -121,7 +139,7 @@ async def set_quota(
     """Sets those that are sent and leaves the others."""
     parts, tenant = wiring(request), tenant_in_path(principal, tenant_id)
     quota = body.model_dump(exclude_unset=True)
-    return _shown(await parts.tenants.set_quota(tenant, quota, principal.actor), parts.settings)
+    return _shown(await parts.tenants.set_quota(tenant, quota, principal.actor), parts.tenants)
 
 
 @router.delete("/{tenant_id}", status_code=204, summary="Delete a tenant with all its data")
@@ -132,14 +150,10 @@ async def remove(request: Request, principal: Administrator, tenant_id: str) -> 
     parts.keys.forget_tenant(tenant)
 
 
-def _shown(tenant: Tenant, settings: Settings) -> TenantView:
-    age, series = tenant.sample_age_seconds, tenant.series
+def _shown(tenant: Tenant, store: TenantStore) -> TenantView:
     return TenantView(
         id=tenant.id,
         name=tenant.name,
         created_at=iso(tenant.created_at),
-        quota=Limits(
-            sample_age_seconds=settings.sample_max_age_seconds if age is None else age,
-            series=settings.series_max if series is None else series,
-        ),
+        quota=Limits.model_validate(store.quota_of(tenant), from_attributes=True),
     )

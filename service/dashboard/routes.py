@@ -113,7 +113,7 @@ async def overview_fragment(request: Request, tenant_id: str) -> Response:
 async def _overview(request: Request, tenant_id: str) -> dict[str, Any]:
     principal, name = await acting(request, tenant_id)
     parts = wiring(request)
-    limits = await parts.tenants.limits(tenant_id)
+    limits = await parts.tenants.quota(tenant_id)
     shown = await parts.dashboard.for_tenant(tenant_id, series_limit=limits.series)
     firing = sum(1 for c in shown.alerts if c.alert.state is AlertState.FIRING)
     base = parts.settings.external_url or str(request.base_url)

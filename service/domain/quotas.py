@@ -1,6 +1,9 @@
 """What a tenant may use."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
+from functools import lru_cache
+
+from service.domain.tenants import Tenant
 
 #: A bucket holds so many seconds of its rate: 10,000 samples/s allow a burst of 200,000.
 BURST_SECONDS = 20.0
@@ -20,3 +23,17 @@ class Quota:
     rules: int
     active_alerts: int
     sample_age_seconds: float
+
+
+NAMES = tuple(field.name for field in fields(Quota))
+
+
+@lru_cache(4096)
+def in_force(tenant: Tenant, shipped: Quota, retention_seconds: float) -> Quota:
+    """A tenant's own limits, the shipped ones where it has none.
+
+    No sample older than the retention is taken: it would be acknowledged and gone.
+    """
+    own = {name: value for name in NAMES if (value := getattr(tenant, name)) is not None}
+    quota = replace(shipped, **own)
+    return replace(quota, sample_age_seconds=min(quota.sample_age_seconds, retention_seconds))

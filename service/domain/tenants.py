@@ -41,13 +41,21 @@ ALLOWED: dict[Role, frozenset[Permission]] = {
 
 @dataclass(frozen=True, slots=True)
 class Tenant:
-    """A tenant and its limits; None means the shipped default."""
+    """A tenant and the limits it has of its own; None means the shipped default.
+
+    `service.domain.quotas.in_force` gives the limits that hold.
+    """
 
     id: str
     name: str
     created_at: float
-    sample_age_seconds: float | None = None
+    samples_per_second: float | None = None
+    requests_per_second: float | None = None
     series: int | None = None
+    new_series_per_minute: int | None = None
+    rules: int | None = None
+    active_alerts: int | None = None
+    sample_age_seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

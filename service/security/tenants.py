@@ -9,14 +9,24 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.domain.clock import Clock
 from service.domain.errors import Conflict, InvalidInput, NotFound, Unprocessable
+from service.domain.quotas import NAMES, Quota, in_force
 from service.domain.tenants import PLATFORM, TENANT_ID, Tenant
 from service.security import audit
 from service.security.names import checked_name
+from service.settings import Settings
 from service.storage.sql.engine import Database
 from service.storage.sql.tables import api_keys, metadata, tenants
 
 #: The limits that a quota sets, with the largest value each takes.
-QUOTAS: dict[str, float] = {"sample_age_seconds": 10 * 365 * 86400.0, "series": 100_000_000}
+QUOTAS: dict[str, float] = {
+    "samples_per_second": 100_000_000,
+    "requests_per_second": 1_000_000,
+    "series": 100_000_000,
+    "new_series_per_minute": 100_000_000,
+    "rules": 10_000,
+    "active_alerts": 1_000_000,
+    "sample_age_seconds": 10 * 365 * 86400.0,
+}
 
 REMEMBER_SECONDS = 2.0
 
@@ -24,12 +34,20 @@ _REMEMBERED_MAX = 50_000
 
 
 class TenantStore:
-    """The tenants in SQL. `forget` removes what is kept of a tenant elsewhere (its samples)."""
+    """The tenants in SQL. `forget` removes what is kept of a tenant elsewhere (its samples).
+
+    The settings say which limits hold for a tenant that has none of its own.
+    """
 
     def __init__(
-        self, database: Database, clock: Clock, forget: Callable[[str], Awaitable[None]]
+        self,
+        database: Database,
+        clock: Clock,
+        forget: Callable[[str], Awaitable[None]],
+        settings: Settings,
     ) -> None:
         self._database, self._clock, self._forget = database, clock, forget
+        self._settings = settings
         self._limits: dict[str, tuple[float, Tenant]] = {}
 
     async def create(self, tenant_id: str, name: str, actor: str) -> Tenant:
@@ -149,6 +167,14 @@ class TenantStore:
         self._limits[tenant_id] = (now, tenant)
         return tenant
 
+    async def quota(self, tenant_id: str) -> Quota:
+        """The limits in force for the tenant, at most `REMEMBER_SECONDS` old; `NotFound`."""
+        return self.quota_of(await self.limits(tenant_id))
+
+    def quota_of(self, tenant: Tenant) -> Quota:
+        """The limits in force for this tenant."""
+        return in_force(tenant, self._settings.shipped_quota, self._settings.retention_seconds)
+
     async def _update(
         self, tenant_id: str, values: dict[str, Any], action: str, actor: str
     ) -> Tenant:
@@ -182,4 +208,5 @@ class TenantStore:
 
 
 def _tenant(row: Row[Any]) -> Tenant:
-    return Tenant(row.id, row.name, row.created_at, row.sample_age_seconds, row.series)
+    limits = {name: getattr(row, name) for name in NAMES}
+    return Tenant(row.id, row.name, row.created_at, **limits)

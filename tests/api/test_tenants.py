@@ -5,6 +5,16 @@ import pytest
 
 from service.domain.series import Series
 
+SHIPPED = {
+    "samples_per_second": 10_000,
+    "requests_per_second": 1000,
+    "series": 10_000,
+    "new_series_per_minute": 1000,
+    "rules": 500,
+    "active_alerts": 10_000,
+    "sample_age_seconds": 3600,
+}
+
 
 async def test_a_tenants_life(client: httpx.AsyncClient, house, admin: dict[str, str]) -> None:
     made = await client.post("/tenants", headers=admin, json={"id": "new", "name": "New"})
@@ -14,10 +24,7 @@ async def test_a_tenants_life(client: httpx.AsyncClient, house, admin: dict[str,
         "id": "new",
         "name": "New",
         "created_at": "2023-11-14T22:13:20Z",
-        "quota": {
-            "sample_age_seconds": house.settings.sample_max_age_seconds,
-            "series": house.settings.series_max,
-        },
+        "quota": SHIPPED,
     }
     assert (await client.get("/tenants/new", headers=admin)).json() == made.json()
     again = await client.post("/tenants", headers=admin, json={"id": "new", "name": "New"})
@@ -60,7 +67,7 @@ async def test_a_quota_sets_what_is_sent(client: httpx.AsyncClient, admin: dict[
     set_ = await client.put(url, headers=admin, json={"series": 7})
     assert set_.json()["quota"]["series"] == 7
     both = await client.put(url, headers=admin, json={"sample_age_seconds": 86400})
-    assert both.json()["quota"] == {"sample_age_seconds": 86400, "series": 7}
+    assert both.json()["quota"] == SHIPPED | {"sample_age_seconds": 86400, "series": 7}
     reset = await client.put(url, headers=admin, json={"series": None})
     assert reset.json()["quota"]["series"] == 10_000
 
@@ -92,8 +99,13 @@ async def test_bad_tenants_are_422(
     "content",
     [
         b"{}",
-        b'{"samples_per_second": 5}',
-        b'{"samples_per_second": {"a": [1]}, "series": 5}',
+        b'{"samples": 5}',
+        b'{"samples": {"a": [1]}, "series": 5}',
+        b'{"samples_per_second": 0.5}',
+        b'{"requests_per_second": "1000"}',
+        b'{"new_series_per_minute": 1.5}',
+        b'{"rules": 100000}',
+        b'{"active_alerts": 0}',
         b'{"series": 0}',
         b'{"series": -1}',
         b'{"series": 1.5}',
@@ -113,5 +125,5 @@ async def test_bad_quotas_are_422(
     headers = admin | {"Content-Type": "application/json"}
     answer = await client.put("/tenants/acme/quota", headers=headers, content=content)
     assert answer.status_code == 422, answer.text
-    if b"samples_per_second" in content:
-        assert "sample_age_seconds, series" in answer.json()["detail"]
+    if b'"samples"' in content:
+        assert "samples_per_second, requests_per_second, series" in answer.json()["detail"]

@@ -21,6 +21,7 @@ from service.domain.tenants import PLATFORM, Role
 from service.security import audit
 from service.security.keys import REMEMBER_SECONDS, KeyRing, _checksum, make_key, parse_key
 from service.security.tenants import TenantStore
+from service.settings import Settings
 from service.storage.sql.engine import Database
 from service.storage.sql.tables import api_keys
 
@@ -31,7 +32,7 @@ async def _nothing(_tenant: str) -> None:
 
 @pytest.fixture
 async def ring(database: Database, clock: ManualClock) -> KeyRing:
-    await TenantStore(database, clock, _nothing).create("acme", "Acme", "test")
+    await TenantStore(database, clock, _nothing, Settings()).create("acme", "Acme", "test")
     return KeyRing(database, clock)
 
 
@@ -164,7 +165,7 @@ async def test_names_that_cannot_be_shown_are_refused(ring: KeyRing, name: str) 
 async def test_foreign_keys_look_missing(
     ring: KeyRing, database: Database, clock: ManualClock
 ) -> None:
-    await TenantStore(database, clock, _nothing).create("other", "Other", "test")
+    await TenantStore(database, clock, _nothing, Settings()).create("other", "Other", "test")
     key_id, key = await ring.create("acme", Role.READER, "mine", "test")
     with pytest.raises(NotFound) as foreign:
         await ring.revoke("other", key_id, "operator:eve")

@@ -11,6 +11,7 @@ from service.domain.tenants import PLATFORM, Role
 from service.security import audit
 from service.security.keys import KeyRing
 from service.security.tenants import REMEMBER_SECONDS, TenantStore
+from service.settings import Settings
 from service.storage.sql.engine import Database
 from service.storage.sql.tables import api_keys, metadata
 from service.storage.sql.tables import audit as audit_table
@@ -26,7 +27,7 @@ def tenants(database: Database, clock: ManualClock, forgotten: list[str]) -> Ten
     async def forget(tenant: str) -> None:
         forgotten.append(tenant)
 
-    return TenantStore(database, clock, forget)
+    return TenantStore(database, clock, forget, Settings())
 
 
 async def test_a_tenant_is_made_once(tenants: TenantStore, clock: ManualClock) -> None:
@@ -75,7 +76,7 @@ async def test_a_quota_sets_what_it_names(tenants: TenantStore) -> None:
 @pytest.mark.parametrize(
     ("quota", "message"),
     [
-        ({"samples": 1}, "sample_age_seconds, series"),
+        ({"samples": 1}, "samples_per_second, requests_per_second, series"),
         ({"series": 0}, "between 1 and"),
         ({"series": 10**12}, "between 1 and"),
         ({"sample_age_seconds": float("nan")}, "between 1 and"),
@@ -98,7 +99,7 @@ async def test_limits_are_at_most_two_seconds_old(
     async def forget(_tenant: str) -> None:
         return None
 
-    replica = TenantStore(database, clock, forget)
+    replica = TenantStore(database, clock, forget, Settings())
     await tenants.create("acme", "Acme", "admin:root")
     assert (await replica.limits("acme")).series is None
     await tenants.set_quota("acme", {"series": 5}, "admin:root")
@@ -142,7 +143,7 @@ async def test_a_deletion_that_failed_half_way_can_be_asked_for_again(
         if len(attempts) == 1:
             raise ConnectionError("the store is down")
 
-    tenants = TenantStore(database, clock, forget)
+    tenants = TenantStore(database, clock, forget, Settings())
     await tenants.create("acme", "Acme", "admin:root")
     await KeyRing(database, clock).create("acme", Role.WRITER, "w", "admin:root")
     with pytest.raises(ConnectionError):

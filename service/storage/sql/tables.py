@@ -5,8 +5,10 @@ from typing import Any
 
 from sqlalchemy import (
     JSON,
+    BigInteger,
     Boolean,
     Column,
+    Date,
     DateTime,
     Dialect,
     Float,
@@ -55,8 +57,26 @@ tenants = Table(
     Column("id", String(64), primary_key=True),
     Column("name", String(200), nullable=False),
     Column("created_at", UnixTime, nullable=False),
+    # limits of its own; null: the shipped default
     Column("sample_age_seconds", Float),
     Column("series", Integer),
+    Column("samples_per_second", Float),
+    Column("requests_per_second", Float),
+    Column("new_series_per_minute", Integer),
+    Column("rules", Integer),
+    Column("active_alerts", Integer),
+)
+
+usage = Table(
+    "usage",
+    metadata,
+    Column("tenant", String(64), primary_key=True),
+    Column("day", Date, primary_key=True),  # UTC
+    Column("samples", BigInteger, nullable=False),
+    Column("requests", BigInteger, nullable=False),
+    Column("refused", BigInteger, nullable=False),  # requests over the quota
+    Column("series", Integer, nullable=False),  # the most that were seen that day
+    Column("notifications", Integer, nullable=False),  # sent that day
 )
 
 api_keys = Table(
