@@ -31,8 +31,9 @@ from service.security.sessions import Sessions
 from service.security.tenants import TenantStore
 from service.settings import Settings
 from service.storage import keys as store_keys
+from service.storage.append import LogWriter
 from service.storage.chunks import ChunkReader, ChunkWriter
-from service.storage.log import LogReader, LogWriter
+from service.storage.log import LogReader
 from service.storage.redis import ask, connect
 from service.storage.registry import SeriesRegistry
 from service.storage.sql.engine import Database
@@ -154,7 +155,7 @@ async def wired(settings: Settings, clock: Clock | None = None) -> AsyncIterator
         registry = SeriesRegistry(redis, settings.log_shards)
         chunks = ChunkReader(redis, settings.log_shards, bucket_ms)
         source = Source(registry, chunks)
-        log_writer = LogWriter(redis, settings.log_shards, settings.log_backlog_max)
+        log_writer = LogWriter(redis, settings.log_shards, settings.log_backlog_max, clock)
         intake = Intake(registry, log_writer, clock)
         writer = SeriesWriter(registry, log_writer)
 

@@ -12,10 +12,9 @@ from fastapi.responses import Response
 from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 
-from service import telemetry
 from service.api import problems
 from service.api.deps import authorize, tenant_of, wiring
-from service.api.metrics import limits_of
+from service.api.recording import admitted, keep
 from service.domain.errors import OffbeatError, Unauthenticated, UnsupportedMedia
 from service.domain.tenants import Permission
 from service.ingest.answer import Answer
@@ -127,14 +126,13 @@ async def _write(
     encoding = request.headers.get("content-encoding", "identity").strip().lower()
     if encoding not in ("", "identity", "gzip", "x-gzip"):
         raise UnsupportedMedia("send the body as gzip or uncompressed", where="Content-Encoding")
+    limits = await admitted(parts, tenant)
     body = await request.body()
     if encoding.endswith("gzip"):
         body = gunzip(body)
     answer = Answer()
     decoded, ignored = decode(body, unit, answer)
-    await parts.intake.record(tenant, decoded, await limits_of(parts, tenant), answer)
-    telemetry.SAMPLES_ACCEPTED.inc(answer.accepted)
-    telemetry.SAMPLES_REJECTED.inc(answer.rejected)
+    await keep(parts, tenant, limits, decoded, answer)
     if answer.rejected:
         return _for_influx(_rejection(answer, unit))
     headers = {"X-Ignored-Fields": str(ignored)} if ignored else None

@@ -1,22 +1,18 @@
 """`POST /analytics/metrics`: record."""
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import Response
 from msgspec import json
 
-from service import telemetry
 from service.api.deps import allow, tenant_of, wiring
 from service.api.problems import problem
+from service.api.recording import admitted, keep
 from service.domain.errors import UnsupportedMedia
 from service.domain.tenants import Permission, Principal
 from service.ingest.answer import Answer
-from service.ingest.intake import Limits
 from service.ingest.json import decode
-
-if TYPE_CHECKING:
-    from service.wiring import Wiring
 
 router = APIRouter(tags=["record"])
 
@@ -106,27 +102,11 @@ async def record(
         )
     if request.headers.get("content-encoding", "identity").lower() != "identity":
         raise UnsupportedMedia("send the body uncompressed", where="Content-Encoding")
+    limits = await admitted(parts, tenant)
     answer = Answer()
     decoded = decode(await request.body(), tenant, answer)
-    await parts.intake.record(tenant, decoded, await limits_of(parts, tenant), answer)
-    telemetry.SAMPLES_ACCEPTED.inc(answer.accepted)
-    telemetry.SAMPLES_REJECTED.inc(answer.rejected)
+    await keep(parts, tenant, limits, decoded, answer)
     return _response(answer)
-
-
-async def limits_of(parts: "Wiring", tenant: str) -> Limits:
-    """The tenant's limits, the shipped ones where it has none of its own."""
-    settings = parts.settings
-    own = await parts.tenants.limits(tenant)
-    age = own.sample_age_seconds
-    return Limits(
-        # What is older than the retention would be acknowledged and gone.
-        max_age_seconds=min(
-            settings.sample_max_age_seconds if age is None else age, settings.retention_seconds
-        ),
-        max_ahead_seconds=settings.sample_max_ahead_seconds,
-        series_max=settings.series_max if own.series is None else own.series,
-    )
 
 
 def _response(answer: Answer) -> Response:

@@ -12,9 +12,8 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
     ExportMetricsServiceResponse,
 )
 
-from service import telemetry
 from service.api.deps import allow, tenant_of, wiring
-from service.api.metrics import limits_of
+from service.api.recording import admitted, keep
 from service.domain.errors import UnsupportedMedia
 from service.domain.tenants import Permission, Principal
 from service.ingest.answer import Answer
@@ -97,6 +96,7 @@ async def export(
         raise UnsupportedMedia(
             f"{coding[:80]!r} is not taken here; send gzip or nothing", where="Content-Encoding"
         )
+    limits = await admitted(parts, tenant)
     body = await request.body()
     answer = PointAnswer()
     read = _read_gzip if coding == "gzip" else _read
@@ -104,9 +104,7 @@ async def export(
         decoded = await asyncio.to_thread(read, body, kind, answer)
     else:
         decoded = read(body, kind, answer)
-    await parts.intake.record(tenant, decoded, await limits_of(parts, tenant), answer)
-    telemetry.SAMPLES_ACCEPTED.inc(answer.accepted)
-    telemetry.SAMPLES_REJECTED.inc(answer.rejected)
+    await keep(parts, tenant, limits, decoded, answer)
     return _response(kind, answer)
 
 

@@ -7,10 +7,9 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import Response
 
-from service import telemetry
 from service.api.deps import allow, tenant_of, wiring
-from service.api.metrics import limits_of
 from service.api.problems import problem
+from service.api.recording import admitted, keep
 from service.domain.errors import UnsupportedMedia
 from service.domain.tenants import Permission, Principal
 from service.ingest.answer import Answer
@@ -47,15 +46,14 @@ async def write(
     tenant = tenant_of(principal)
     parts = wiring(request)
     _check_media(request)
+    limits = await admitted(parts, tenant)
     body = await request.body()
     answer = Answer()
     if len(body) < _LARGE:
         decoded = _read(body, answer)
     else:
         decoded = await asyncio.to_thread(_read, body, answer)
-    await parts.intake.record(tenant, decoded, await limits_of(parts, tenant), answer)
-    telemetry.SAMPLES_ACCEPTED.inc(answer.accepted)
-    telemetry.SAMPLES_REJECTED.inc(answer.rejected)
+    await keep(parts, tenant, limits, decoded, answer)
     if not answer.rejected:
         return Response(status_code=204)
     listed = [(item.name or f"series {item.index}", item.reason) for item in answer.items]

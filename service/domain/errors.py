@@ -12,6 +12,7 @@
     ├── OverLimit               429  carries `retry_after` seconds
     ├── Unavailable             503  a store is down or behind; carries `retry_after` seconds
     ├── ConfigurationError           the program cannot start as it is set up
+    ├── StaleSeries                  series were deleted since their ids were looked up
     └── LostLease                    another worker owns the shard now
 
 `service.api.problems` maps them to HTTP, once.
@@ -76,6 +77,10 @@ class Unavailable(OffbeatError):
 
 class ConfigurationError(OffbeatError):
     """The program cannot start as it is set up."""
+
+
+class StaleSeries(OffbeatError):
+    """Series of the tenant were deleted since their ids were looked up; look them up again."""
 
 
 class LostLease(OffbeatError):

@@ -96,6 +96,13 @@ class Series:
         return Series.of(self.name + suffix, self.tags)
 
     @property
+    def base(self) -> "Series":
+        """The series that models write about in this one; itself if they do not."""
+        name = self.name
+        suffix = next((suffix for suffix in DERIVED if name.endswith(suffix)), "")
+        return Series.of(name.removesuffix(suffix), self.tags) if suffix else self
+
+    @property
     def is_derived(self) -> bool:
         """Whether models wrote it."""
         return self.name.endswith(DERIVED)

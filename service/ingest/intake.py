@@ -6,26 +6,42 @@ from dataclasses import dataclass
 import numpy as np
 
 from service.domain.clock import Clock
-from service.domain.errors import OffbeatError
+from service.domain.errors import OffbeatError, StaleSeries, Unavailable
+from service.domain.quotas import Quota
 from service.domain.series import Series
 from service.ingest.answer import Answer
 from service.ingest.decoded import NO_TIME, Decoded
 from service.ingest.limits import TimeWindow
+from service.storage.append import LogWriter
 from service.storage.columns import Batch, Columns, Ids
-from service.storage.log import LogWriter
 from service.storage.registry import Registered, SeriesRegistry
 
 #: Cached series keys of a tenant; over that the cache starts anew.
 _KEYS_MAX = 50_000
+#: Deletions of series that a request may meet before it is sent back.
+_ATTEMPTS = 3
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What holds for a tenant: age window of samples in seconds, number of series."""
+    """What holds for a tenant's samples."""
 
-    max_age_seconds: float
+    quota: Quota
     max_ahead_seconds: float
-    series_max: int
+
+
+class _Known:
+    """Ids of a tenant's series by what senders write of them, valid for one generation."""
+
+    __slots__ = ("by_protocol", "generation")
+
+    def __init__(self, generation: int) -> None:
+        self.generation = generation
+        self.by_protocol: dict[str, dict[Hashable, int]] = {}
+
+    def keys(self, protocol: str) -> dict[Hashable, int]:
+        """The cache of one decoder."""
+        return self.by_protocol.setdefault(protocol, {})
 
 
 class Intake:
@@ -35,48 +51,84 @@ class Intake:
         self._registry = registry
         self._log = log
         self._clock = clock
-        self._ids: dict[tuple[str, str], dict[Hashable, int]] = {}
+        self._known: dict[str, _Known] = {}
+
+    def admit(self, tenant: str) -> None:
+        """`OverLimit` while the tenant is over its rates: nothing of it need be read."""
+        self._log.admit(tenant)
 
     async def record(
         self, tenant: str, decoded: Decoded, limits: Limits, answer: Answer | None = None
     ) -> Answer:
         """Keep the good samples of a request and say which items were not kept, and why.
 
-        `answer` already names what the decoder could not read. Raises `Unavailable` if Redis is
-        down or too far behind.
+        `answer` already names what the decoder could not read. Raises `OverLimit` if the tenant
+        is over its rates, `Unavailable` if Redis is down or too far behind.
         """
         answer = answer or Answer()
-        now_ms = round(self._clock.now() * 1000)
-        ids = await self._resolve(tenant, decoded, limits.series_max, answer)
-        t = np.where(decoded.t_ms == NO_TIME, now_ms, decoded.t_ms)
-        window = TimeWindow(
-            now_ms - round(limits.max_age_seconds * 1000),
-            now_ms + round(limits.max_ahead_seconds * 1000),
-        )
-        timely = (t >= window.start_ms) & (t <= window.end_ms)
-        known = ids >= 0
-        for row in np.flatnonzero(~timely & known).tolist():
-            answer.reject(decoded.index[row], decoded.name(row), window.reason(int(t[row])))
-        keep = timely & known
-        if keep.any():
-            await self._log.append(tenant, Batch(ids[keep], t[keep], decoded.values[keep]))
-            answer.accepted += int(keep.sum())
+        for left in reversed(range(_ATTEMPTS)):
+            try:
+                kept, refused = await self._record(tenant, decoded, limits)
+                break
+            except StaleSeries as error:
+                self.forget(tenant)
+                if not left:
+                    raise Unavailable("series are being deleted; try again") from error
+        answer.accepted += kept
+        for row, reason in refused.items():
+            answer.reject(decoded.index[row], decoded.name(row), reason)
         answer.items.sort(key=lambda item: item.index)
         return answer
 
-    async def _resolve(self, tenant: str, decoded: Decoded, series_max: int, answer: Answer) -> Ids:
-        """Ids of the decoded samples' series; -1 where there is none, with the reason told."""
-        cache = self._ids.setdefault((tenant, decoded.protocol), {})
+    async def _record(
+        self, tenant: str, decoded: Decoded, limits: Limits
+    ) -> tuple[int, dict[int, str]]:
+        """How many samples were kept, and why other rows were not."""
+        now_ms = round(self._clock.now() * 1000)
+        known = self._known.get(tenant)
+        if known is None:
+            # Asked for before any id is: what is deleted afterwards makes the append fail.
+            known = _Known(await self._registry.generation(tenant))
+            self._known[tenant] = known
+        refused: dict[int, str] = {}
+        ids = await self._resolve(tenant, decoded, limits.quota, known, refused)
+        t = np.where(decoded.t_ms == NO_TIME, now_ms, decoded.t_ms)
+        window = TimeWindow(
+            now_ms - round(limits.quota.sample_age_seconds * 1000),
+            now_ms + round(limits.max_ahead_seconds * 1000),
+        )
+        keep = (ids >= 0) & (t >= window.start_ms) & (t <= window.end_ms)
+        whole = bool(keep.all())
+        if not whole:
+            for row in np.flatnonzero(~keep & (ids >= 0)).tolist():
+                refused[row] = window.reason(int(t[row]))
+        batch = Batch(ids, t, decoded.values)
+        if not whole:
+            batch = Batch(ids[keep], t[keep], decoded.values[keep])
+        # A request of which nothing is kept still counts as one.
+        await self._log.append(tenant, batch, quota=limits.quota, generation=known.generation)
+        return len(batch.id), refused
+
+    async def _resolve(
+        self,
+        tenant: str,
+        decoded: Decoded,
+        quota: Quota,
+        known: _Known,
+        refused: dict[int, str],
+    ) -> Ids:
+        """Ids of the decoded samples' series; -1 where there is none, with the reason noted."""
+        cache = known.keys(decoded.protocol)
         ids = [cache.get(key, -1) for key in decoded.keys]
         if -1 in ids:
             if len(cache) > _KEYS_MAX:
                 cache.clear()
             unknown = [row for row, number in enumerate(ids) if number < 0]
-            problems = await self._learn(tenant, decoded, unknown, series_max, cache)
+            problems = await self._learn(tenant, decoded, unknown, quota, cache)
             for row in unknown:
                 key = decoded.keys[row]
                 if key in problems:
-                    answer.reject(decoded.index[row], decoded.name(row), problems[key])
+                    refused[row] = problems[key]
                 else:
                     ids[row] = cache[key]
         return np.array(ids, np.int64)
@@ -86,7 +138,7 @@ class Intake:
         tenant: str,
         decoded: Decoded,
         rows: Sequence[int],
-        series_max: int,
+        quota: Quota,
         cache: dict[Hashable, int],
     ) -> dict[Hashable, str]:
         """Register the series of these rows; what is wrong with those that are not in `cache`."""
@@ -100,10 +152,10 @@ class Intake:
                     problems[key] = found
                 else:
                     fresh[key] = found
-        outcomes = await self._registry.register(tenant, list(fresh.values()), series_max)
+        outcomes = await self._registry.register(tenant, list(fresh.values()), quota.series)
         for (key, series), outcome in zip(fresh.items(), outcomes, strict=True):
             if outcome is Registered.OVER_LIMIT:
-                problems[key] = f"a new series, and the tenant has its {series_max} already"
+                problems[key] = f"a new series, and the tenant has its {quota.series} already"
             elif outcome is Registered.COLLISION:
                 problems[key] = "its labels hash like those of another series; change one of them"
             else:
@@ -111,9 +163,8 @@ class Intake:
         return problems
 
     def forget(self, tenant: str) -> None:
-        """Forget the series of a tenant that was deleted."""
-        for name in [name for name in self._ids if name[0] == tenant]:
-            del self._ids[name]
+        """Look the tenant's series up again."""
+        self._known.pop(tenant, None)
 
 
 class SeriesWriter:
@@ -122,11 +173,31 @@ class SeriesWriter:
     def __init__(self, registry: SeriesRegistry, log: LogWriter) -> None:
         self._registry = registry
         self._log = log
-        self._known: dict[str, set[int]] = {}
+        self._known: dict[str, tuple[int, set[int]]] = {}
 
     async def write(self, tenant: str, samples: Sequence[tuple[Series, Columns]]) -> None:
-        """Keep samples of derived series; the last write of a timestamp wins."""
-        known = self._known.setdefault(tenant, set())
+        """Keep samples of derived series; the last write of a timestamp wins.
+
+        What is said about a series that was deleted meanwhile is left out.
+        """
+        for left in reversed(range(_ATTEMPTS)):
+            try:
+                if samples:
+                    await self._write(tenant, samples)
+            except StaleSeries as error:
+                if not left:
+                    raise Unavailable("series are being deleted; try again") from error
+                del self._known[tenant]
+                bases = {series.base.id for series, _ in samples}
+                there = await self._registry.lookup(tenant, bases)
+                samples = [(s, c) for s, c in samples if s.base.id in there]
+            else:
+                return
+
+    async def _write(self, tenant: str, samples: Sequence[tuple[Series, Columns]]) -> None:
+        if tenant not in self._known:
+            self._known[tenant] = (await self._registry.generation(tenant), set())
+        generation, known = self._known[tenant]
         fresh = [series for series, _ in samples if series.id not in known]
         if fresh:
             outcomes = await self._registry.register(tenant, fresh)
@@ -134,12 +205,9 @@ class SeriesWriter:
                 if outcome is Registered.COLLISION:
                     raise OffbeatError(f"the id of {series} is taken by another series")
             known.update(series.id for series in fresh)
-        if samples:
-            await self._log.append(
-                tenant,
-                Batch(
-                    np.concatenate([np.full(len(c.t), s.id, np.int64) for s, c in samples]),
-                    np.concatenate([c.t for _, c in samples]),
-                    np.concatenate([c.v for _, c in samples]),
-                ),
-            )
+        batch = Batch(
+            np.concatenate([np.full(len(c.t), s.id, np.int64) for s, c in samples]),
+            np.concatenate([c.t for _, c in samples]),
+            np.concatenate([c.v for _, c in samples]),
+        )
+        await self._log.append(tenant, batch, generation=generation)

@@ -8,6 +8,9 @@
 {s3}:series:<tenant>           registry: series id → labels and type; kept until deleted
 {s3}:derived:<tenant>          the same for the series that models write
 {s3}:…-version:<tenant>        grows with each new series of either registry
+{s3}:generation:<tenant>       grows when series of the tenant are deleted; kept
+{s3}:rates:<tenant>            what is left of samples/s and requests/s; expires when both are full
+{s3}:usage:<tenant>:<day>      samples, requests and refusals of a day; expires after 40 days
 {s3}:chunk:<tenant>:<id>:<n>   samples of bucket n; expires with the retention
 offbeat:workers                workers by the time of their last sign of life; kept
 offbeat:layout                  shard count and bucket length that the data was stored with
@@ -62,6 +65,21 @@ def registry(shard: int, tenant: str, *, derived: bool) -> str:
 def registry_version(shard: int, tenant: str, *, derived: bool) -> str:
     """Counter that grows with each new series."""
     return f"{{s{shard}}}:{'derived' if derived else 'series'}-version:{tenant}"
+
+
+def generation(shard: int, tenant: str) -> str:
+    """Counter that grows when series of the tenant are deleted."""
+    return f"{{s{shard}}}:generation:{tenant}"
+
+
+def rates(shard: int, tenant: str) -> str:
+    """Three doubles: samples and requests that may still come, and when that was (ms)."""
+    return f"{{s{shard}}}:rates:{tenant}"
+
+
+def usage(shard: int, tenant: str, day: str) -> str:
+    """Hash of a day (YYYYMMDD, UTC): `samples`, `requests`, `refused` (requests); expires."""
+    return f"{{s{shard}}}:usage:{tenant}:{day}"
 
 
 def chunk(shard: int, tenant: str, series: int, bucket: int) -> str:

@@ -1,16 +1,14 @@
 """The log of a shard: a Redis stream, one entry a request, trimmed behind the applied position.
 
 It is never capped: a cap would lose acknowledged samples. Over the backlog limit the writer
-refuses instead.
+(`service.storage.append`) refuses instead.
 """
 
-import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from redis.asyncio import Redis
 
-from service.domain.errors import Unavailable
 from service.storage import keys
 from service.storage.columns import Batch
 from service.storage.redis import ask, store_errors
@@ -24,37 +22,6 @@ class Entry(NamedTuple):
     id: bytes
     tenant: str
     batch: Batch
-
-
-class LogWriter:
-    """Appends requests. The acknowledgement waits for Redis and nothing else."""
-
-    def __init__(self, redis: Redis, shards: int, backlog_max: int) -> None:
-        self._redis = redis
-        self._shards = shards
-        self._backlog_max = backlog_max
-        self._backlog: dict[int, tuple[float, int]] = {}
-
-    async def append(self, tenant: str, batch: Batch) -> None:
-        """Add one entry; on return Redis has it. `Unavailable` if it is down or too far behind."""
-        shard = keys.shard_of(tenant, self._shards)
-        await self._refuse_over_backlog(shard)
-        async with store_errors():
-            await self._redis.xadd(keys.log(shard), {"t": tenant, "d": batch.pack()})
-
-    async def _refuse_over_backlog(self, shard: int) -> None:
-        now = time.monotonic()
-        checked, length = self._backlog.get(shard, (0.0, 0))
-        if now - checked > 0.25:
-            async with store_errors():
-                length = await self._redis.xlen(keys.log(shard))
-            self._backlog[shard] = (now, length)
-        if length > self._backlog_max:
-            raise Unavailable(
-                f"{length} requests wait to be stored, more than the limit of "
-                f"{self._backlog_max}; nothing was kept, try again",
-                retry_after=5,
-            )
 
 
 class LogReader:

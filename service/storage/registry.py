@@ -111,6 +111,11 @@ class SeriesRegistry:
             answers.update((s.id, Registered(code)) for s, code in zip(part, codes, strict=True))
         return [answers[s.id] for s in series]
 
+    async def generation(self, tenant: str) -> int:
+        """A number that grows when series of the tenant are deleted: ids from before are stale."""
+        shard = keys.shard_of(tenant, self._shards)
+        return int(await ask(self._redis, "GET", keys.generation(shard, tenant)) or 0)
+
     async def all(self, tenant: str, *, derived: bool | None = None) -> dict[int, Series]:
         """Every series of the tenant; `derived` True or False for only these."""
         found: dict[int, Series] = {}
@@ -158,6 +163,7 @@ class SeriesRegistry:
         shard = keys.shard_of(tenant, self._shards)
         names = [name for derived in (False, True) for name in self._keys(tenant, derived)]
         async with store_errors():
+            await self._redis.incr(keys.generation(shard, tenant))
             await self._redis.delete(*names)
             await self._redis.srem(keys.shard_tenants(shard), tenant)
         self._known.pop((tenant, False), None)

@@ -1,6 +1,7 @@
 """Bodies in, log entries out: every bad item is named and every good one kept."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,15 +12,18 @@ from redis.asyncio import Redis
 
 from service.domain.clock import ManualClock
 from service.domain.errors import InvalidInput
+from service.domain.quotas import Quota
 from service.domain.series import Series
 from service.ingest.answer import Answer
 from service.ingest.intake import Intake, Limits, SeriesWriter
 from service.ingest.json import decode
+from service.storage.append import LogWriter
 from service.storage.columns import Batch, Columns
-from service.storage.log import START, LogReader, LogWriter
+from service.storage.log import START, LogReader
 from service.storage.registry import SeriesRegistry
 
 NOW = 1_700_000_000.0
+QUOTA = Quota(1e6, 1e6, 100, 1000, 10, 10, 3600)
 
 
 class Recorder:
@@ -34,10 +38,10 @@ class Recorder:
 
     async def send(self, body: Any, **limits: Any) -> Answer:
         raw = body if isinstance(body, bytes) else json.dumps(body).encode()
-        given = {"max_age_seconds": 3600, "max_ahead_seconds": 600, "series_max": 100} | limits
+        quota = replace(QUOTA, **limits)
         answer = Answer()
         decoded = decode(raw, "acme", answer)
-        return await self.intake.record("acme", decoded, Limits(**given), answer)
+        return await self.intake.record("acme", decoded, Limits(quota, 600), answer)
 
     async def entries(self) -> list[Batch]:
         found = await LogReader(self.redis).read({0: START}, count=1000, block_ms=10)
@@ -153,8 +157,8 @@ async def test_no_body_is_too_broken_for_a_reason(recorder: Recorder, raw: bytes
 
 
 async def test_over_its_series_a_tenant_keeps_the_old_ones(recorder: Recorder) -> None:
-    await recorder.send([GOOD, GOOD | {"name": "skips"}], series_max=2)
-    answer = await recorder.send([GOOD, GOOD | {"name": "new"}], series_max=2)
+    await recorder.send([GOOD, GOOD | {"name": "skips"}], series=2)
+    answer = await recorder.send([GOOD, GOOD | {"name": "new"}], series=2)
     assert answer.accepted == 1
     assert "the tenant has its 2 already" in answer.items[0].reason
 
@@ -165,7 +169,7 @@ async def test_models_write_through_the_same_log_and_count_in_no_quota(recorder:
     await recorder.writer.write("acme", [(plays.derived(":anomaly_score"), one)])
     await recorder.writer.write("acme", [(plays.derived(":anomaly_score"), one)])
     assert await recorder.samples() == [("plays:anomaly_score", 1000, 0.5)] * 2
-    assert (await recorder.send(GOOD, series_max=1)).accepted == 1
+    assert (await recorder.send(GOOD, series=1)).accepted == 1
 
 
 JSON = st.recursive(

@@ -14,8 +14,8 @@ from service.domain.clock import SystemClock
 from service.domain.errors import ConfigurationError
 from service.domain.series import SCORE, Series
 from service.settings import Settings
+from service.storage.append import LogWriter
 from service.storage.columns import Batch, Columns
-from service.storage.log import LogWriter
 from service.wiring import Wiring, prepare, wired
 from service.worker import Worker, loops
 

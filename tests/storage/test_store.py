@@ -13,11 +13,12 @@ from redis.asyncio import Redis
 from service.domain.errors import LostLease, Unavailable
 from service.domain.series import Series
 from service.storage import keys
+from service.storage.append import LogWriter
 from service.storage.chunks import ChunkReader, ChunkWriter
 from service.storage.columns import Batch
 from service.storage.head import Head
 from service.storage.lease import Leases
-from service.storage.log import START, LogReader, LogWriter
+from service.storage.log import START, LogReader
 from service.storage.redis import connect
 from service.storage.registry import Registered, SeriesRegistry
 
