@@ -4,9 +4,9 @@ Appends of a shard are made one at a time, and those that come meanwhile go toge
 (group commit): a request alone waits for nothing, and a thousand small ones cost a few writes.
 
 A tenant's rates are token buckets in Redis, in Redis' own time, so they are exact however many
-API replicas take its requests. A request passes while there is a token left and may leave the
-bucket in debt; so a request of any size passes, and the rate holds in the long run. While a bucket
-is empty nothing of the tenant can pass, so this process refuses without asking Redis.
+API replicas take its requests. A request passes while there is a token for a sample left, and may
+leave the bucket in debt; so a request of any size passes, and the rate holds in the long run. While
+a bucket is empty nothing of the tenant can pass, so this process refuses without asking Redis.
 """
 
 import asyncio
@@ -60,8 +60,8 @@ for key = 2, #KEYS, 3 do
     local code = 0
     if stale then
       code = -1
-    elseif bounded and (s <= 0 or r <= 0) then
-      local s_wait, r_wait = -s / samples_rate, -r / requests_rate
+    elseif bounded and (s <= 0 or r < 1) then
+      local s_wait, r_wait = -s / samples_rate, (1 - r) / requests_rate
       code = 2 * (math.ceil(1000 * math.max(s_wait, r_wait)) + 1)
       if r_wait > s_wait then code = code + 1 end
       refused = refused + 1
