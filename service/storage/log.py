@@ -36,26 +36,17 @@ class LogReader:
         return found or START
 
     async def read(
-        self, positions: dict[int, bytes], *, count: int, block_ms: int
-    ) -> dict[int, list[Entry]]:
-        """Up to `count` entries after each shard's position, waiting at most `block_ms`."""
-        shard_of = {keys.log(shard).encode(): shard for shard in positions}
-        after = list(positions.values())
-        command: tuple[str | bytes | int, ...] = (
-            "XREAD",
-            "COUNT",
-            count,
-            "BLOCK",
-            block_ms,
-            "STREAMS",
-            *shard_of,
-            *after,
+        self, shard: int, after: bytes, *, count: int, block_ms: int | None
+    ) -> list[Entry]:
+        """Up to `count` entries after a position, oldest first.
+
+        Waits at most `block_ms` for the first of them; None does not wait.
+        """
+        block: tuple[str | int, ...] = () if block_ms is None else ("BLOCK", block_ms)
+        answer = await ask(
+            self._redis, "XREAD", "COUNT", count, *block, "STREAMS", keys.log(shard), after
         )
-        answer = await ask(self._redis, *command)
-        return {
-            shard_of[name]: [_entry(i, fields) for i, fields in entries]
-            for name, entries in _pairs(answer)
-        }
+        return [_entry(entry_id, fields) for entry_id, fields in _entries(answer)]
 
     async def backlog(self, shards: Sequence[int]) -> dict[int, int]:
         """Entries that wait, by shard."""
@@ -67,15 +58,14 @@ def _entry(entry_id: bytes, fields: dict[bytes, bytes]) -> Entry:
     return Entry(entry_id, fields[b"t"].decode(), Batch.unpack(fields[b"d"]))
 
 
-def _pairs(answer: object) -> list[tuple[bytes, list[tuple[bytes, dict[bytes, bytes]]]]]:
-    # redis-py answers a list of pairs in RESP2 and a dictionary of lists in RESP3.
+def _entries(answer: object) -> list[tuple[bytes, dict[bytes, bytes]]]:
+    # Of one stream, redis-py answers a list of pairs in RESP2 and a dictionary of lists in RESP3.
     if not answer:
         return []
     if isinstance(answer, dict):
-        flat = [(name, groups) for name, groups in answer.items()]
-        return [
-            (n, g[0] if g and g[0] and isinstance(g[0][0], list | tuple) else g) for n, g in flat
-        ]
+        (groups,) = answer.values()
+        return list(groups[0]) if groups and isinstance(groups[0], list) else list(groups)
     if isinstance(answer, list):
-        return [(name, entries) for name, entries in answer]
+        ((_, entries),) = answer
+        return list(entries)
     raise TypeError(f"unexpected answer to XREAD: {type(answer).__name__}")

@@ -1,6 +1,6 @@
 """The worker's loops over the head they share.
 
-`_hold` keeps the leases, `_store` applies the log, `_detect` scores what came in, `_judge`
+`_hold` keeps the leases, a `Keeper` applies the logs, `_detect` scores what came in, `_judge`
 evaluates the rules. A loop that fails is logged, waits and goes on; a shard whose lease is lost is
 dropped at once.
 """
@@ -9,30 +9,26 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from functools import partial
 from typing import Any
 
 import structlog
 
 from service import telemetry
 from service.alerts.outbound import Chart
-from service.domain.errors import LostLease, NotFound, OffbeatError
+from service.domain.errors import NotFound, OffbeatError
 from service.domain.rules import Rule
 from service.domain.series import SCORE, Series, parse_series_id
 from service.rules.evaluator import Judgement, SeriesIndex, evaluate
 from service.storage.columns import Columns
 from service.storage.head import Head
-from service.storage.log import Entry
 from service.storage.wake import wait_for
 from service.wiring import Wiring
+from service.worker.keeper import Keeper
 from service.worker.shards import Shards
 
 log = structlog.get_logger(__name__)
 
-#: Entries of one shard, and about so many samples, that are applied together.
-_ENTRIES_AT_ONCE = 200
-_SAMPLES_AT_ONCE = 200_000
-#: Real time between two passes of the loops when nothing wakes them.
-_BLOCK_MS = 200
 _RETRY_SECONDS = 0.5
 #: Samples in the picture of a notification.
 _CHART_POINTS = 288
@@ -43,14 +39,14 @@ class Worker:
 
     def __init__(self, wiring: Wiring) -> None:
         self._w = wiring
-        self._shards = Shards(wiring, self._restored, self._forgotten)
+        self._shards = Shards(wiring, self._shown, self._forgotten)
+        self._keeper = Keeper(wiring, self._shards, self._shown)
         self._stop = asyncio.Event()
         self._changed = asyncio.Event()
         self._rules_changed = asyncio.Event()
         self._index = SeriesIndex()
         self._dirty: dict[str, set[int]] = {}
         self._scored: dict[tuple[str, int], int] = {}
-        self._entries_at_once = 8  # until it is known how large they are
 
     @property
     def shards(self) -> list[int]:
@@ -67,15 +63,15 @@ class Worker:
         await self._w.check_layout()
         self._stop = stop
         async with asyncio.TaskGroup() as group:
-            loops = [
-                group.create_task(self._repeat(step, name))
-                for step, name in (
-                    (self._hold, "leases"),
-                    (self._store, "store"),
-                    (self._detect, "detection"),
-                    (self._judge, "rules"),
-                )
+            steps: list[tuple[Callable[[], Awaitable[None]], str]] = [
+                (self._hold, "leases"),
+                (self._detect, "detection"),
+                (self._judge, "rules"),
             ]
+            for shard in range(self._w.settings.log_shards):
+                # A shard each, so that none waits for another and no command touches two.
+                steps.append((partial(self._keeper.follow, shard), "store"))
+            loops = [group.create_task(self._repeat(step, name)) for step, name in steps]
             hearing = [
                 group.create_task(self._w.wake.forward(self._rules_changed, "rules")),
                 group.create_task(self._hear_models()),
@@ -105,7 +101,8 @@ class Worker:
         await self._shards.hold()
         await self._pause(self._shards.renewal)
 
-    def _restored(self, tenant: str, ids: Iterable[int]) -> None:
+    def _shown(self, tenant: str, ids: Iterable[int]) -> None:
+        """Samples of these series are in the head."""
         self._dirty.setdefault(tenant, set()).update(ids)
         self._changed.set()
 
@@ -115,51 +112,6 @@ class Worker:
         self._index.forget(tenant)
         self._scored = {key: t for key, t in self._scored.items() if key[0] != tenant}
 
-    # store
-
-    async def _store(self) -> None:
-        positions = dict(self._shards.positions)
-        if not positions:
-            await self._pause(0.05)
-            return
-        count = self._entries_at_once
-        found = await self._w.log.read(positions, count=count, block_ms=_BLOCK_MS)
-        at_end = {shard for shard in positions if len(found.get(shard, ())) < count}
-        for shard, entries in found.items():
-            if shard in self._shards.epochs:  # else given back while we waited
-                await self._apply(shard, entries)
-        self._shards.caught_up |= at_end & self._shards.epochs.keys()
-
-    async def _apply(self, shard: int, entries: list[Entry]) -> None:
-        try:
-            await self._w.chunk_writer.apply(shard, self._shards.epochs[shard], entries)
-        except LostLease as error:
-            log.warning("shard lost", shard=shard, reason=str(error))
-            self._shards.drop(shard)
-            return
-        self._shards.positions[shard] = entries[-1].id
-        await self._show(shard, entries)
-        samples = sum(len(entry.batch.id) for entry in entries)
-        telemetry.SAMPLES_STORED.inc(samples)
-        backlog = 0
-        if len(entries) == self._entries_at_once:
-            backlog = (await self._w.log.backlog([shard]))[shard]
-        telemetry.LOG_BACKLOG.labels(shard=str(shard)).set(backlog)
-        fitting = _SAMPLES_AT_ONCE * len(entries) // max(1, samples)
-        self._entries_at_once = max(1, min(_ENTRIES_AT_ONCE, fitting))
-
-    async def _show(self, shard: int, entries: list[Entry]) -> None:
-        """Add applied entries to the head and mark what is to be scored."""
-        for entry in entries:
-            ids, t, v = entry.batch
-            if unknown := self.head.unknown(entry.tenant, ids):
-                fresh = await self._w.registry.lookup(entry.tenant, unknown)
-                self.head.add_series(entry.tenant, fresh)
-                self._shards.seen(shard, entry.tenant)
-            touched = self.head.extend(entry.tenant, ids, t, v)
-            self._dirty.setdefault(entry.tenant, set()).update(touched)
-        self._changed.set()
-
     # detection
 
     async def _hear_models(self) -> None:
@@ -168,7 +120,7 @@ class Worker:
             self._w.scorer.refresh(tenant, series_hex)
             number = parse_series_id(series_hex)
             if number is not None and number in self.head.series(tenant):
-                self._restored(tenant, [number])
+                self._shown(tenant, [number])
 
     async def _detect(self) -> None:
         await wait_for(self._changed, 1.0)

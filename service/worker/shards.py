@@ -49,6 +49,7 @@ class Shards:
         self._tenants: dict[int, set[str]] = {}
         self._held_until: dict[int, float] = {}
         self._taking: dict[int, asyncio.Task[None]] = {}
+        self._taken = asyncio.Event()
 
     @property
     def renewal(self) -> float:
@@ -110,6 +111,8 @@ class Shards:
             self._tenants[shard] = set(tenants)
             self.positions[shard] = position
             self.epochs[shard] = epoch
+            self._taken.set()
+            self._taken = asyncio.Event()
             for tenant, ids in restored.items():
                 self._restored(tenant, ids)
             log.info("shard taken", shard=shard, epoch=epoch, tenants=len(tenants))
@@ -146,6 +149,11 @@ class Shards:
                 else:
                     self.head.extend(tenant, np.full(len(t), i, np.int64), t, v)
         return short
+
+    async def changed(self, seconds: float) -> None:
+        """Return when a shard was taken, or after so many."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._taken.wait(), seconds)
 
     def seen(self, shard: int, tenant: str) -> None:
         """A tenant has samples in a shard of ours."""

@@ -60,8 +60,8 @@ async def token(parts: Wiring, role: Role = Role.WRITER, tenant: str = "acme") -
 async def kept(parts: Wiring, tenant: str = "acme") -> list[tuple[str, int, float]]:
     """What stands in the log for a tenant."""
     shard = keys.shard_of(tenant, parts.settings.log_shards)
-    found = await LogReader(parts.redis).read({shard: START}, count=100, block_ms=10)
-    whole = Batch.join([e.batch for e in found.get(shard, []) if e.tenant == tenant])
+    found = await LogReader(parts.redis).read(shard, START, count=100, block_ms=10)
+    whole = Batch.join([e.batch for e in found if e.tenant == tenant])
     known = await parts.registry.all(tenant)
     return [
         (str(known[i]), t, v)

@@ -38,8 +38,8 @@ async def key(parts: Wiring, role: Role = Role.WRITER) -> dict[str, str]:
 async def logged(parts: Wiring, tenant: str) -> list[int]:
     """Samples in each log entry of a tenant."""
     shard = keys.shard_of(tenant, parts.settings.log_shards)
-    found = await LogReader(parts.redis).read({shard: START}, count=100, block_ms=10)
-    return [len(e.batch.id) for e in found.get(shard, []) if e.tenant == tenant]
+    found = await LogReader(parts.redis).read(shard, START, count=100, block_ms=10)
+    return [len(e.batch.id) for e in found if e.tenant == tenant]
 
 
 async def test_good_samples_are_kept_and_bad_ones_named(

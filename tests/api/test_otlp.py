@@ -60,8 +60,8 @@ async def key(parts: Wiring) -> dict[str, str]:
 
 async def samples(parts: Wiring) -> list[tuple[str, int, float]]:
     shard = keys.shard_of("acme", parts.settings.log_shards)
-    found = await LogReader(parts.redis).read({shard: START}, count=100, block_ms=10)
-    whole = Batch.join([entry.batch for entry in found.get(shard, [])])
+    found = await LogReader(parts.redis).read(shard, START, count=100, block_ms=10)
+    whole = Batch.join([entry.batch for entry in found])
     known = await parts.registry.all("acme")
     return [
         (str(known[i]), t, v)

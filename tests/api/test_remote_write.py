@@ -90,8 +90,8 @@ async def key(parts: Wiring, role: Role = Role.WRITER, tenant: str = "acme") -> 
 async def logged(parts: Wiring, tenant: str = "acme") -> Batch:
     """All samples in the log of a tenant."""
     shard = keys.shard_of(tenant, parts.settings.log_shards)
-    found = await LogReader(parts.redis).read({shard: START}, count=100, block_ms=10)
-    return Batch.join([e.batch for e in found.get(shard, []) if e.tenant == tenant])
+    found = await LogReader(parts.redis).read(shard, START, count=100, block_ms=10)
+    return Batch.join([e.batch for e in found if e.tenant == tenant])
 
 
 async def test_samples_are_kept_bit_for_bit(http: httpx.AsyncClient, parts: Wiring, t: int) -> None:

@@ -44,8 +44,8 @@ class Recorder:
         return await self.intake.record("acme", decoded, Limits(quota, 600), answer)
 
     async def entries(self) -> list[Batch]:
-        found = await LogReader(self.redis).read({0: START}, count=1000, block_ms=10)
-        return [e.batch for e in found.get(0, [])]
+        found = await LogReader(self.redis).read(0, START, count=1000, block_ms=10)
+        return [e.batch for e in found]
 
     async def samples(self) -> list[tuple[str, int, float]]:
         known = await self.registry.all("acme")
@@ -161,6 +161,16 @@ async def test_over_its_series_a_tenant_keeps_the_old_ones(recorder: Recorder) -
     answer = await recorder.send([GOOD, GOOD | {"name": "new"}], series=2)
     assert answer.accepted == 1
     assert "the tenant has its 2 already" in answer.items[0].reason
+
+
+async def test_over_its_new_series_a_minute_a_tenant_hears_when_to_try_again(
+    recorder: Recorder,
+) -> None:
+    answer = await recorder.send([GOOD, GOOD | {"name": "new"}], new_series_per_minute=1)
+    assert answer.accepted == 1
+    reason = "a new series, over the tenant's 1 a minute; try again in 60 s"
+    assert [item.reason for item in answer.items] == [reason]
+    assert (await recorder.send(GOOD, new_series_per_minute=1)).accepted == 1
 
 
 async def test_models_write_through_the_same_log_and_count_in_no_quota(recorder: Recorder) -> None:

@@ -37,7 +37,7 @@ async def test_concurrent_appends_go_together_and_lose_nothing(redis: Redis) -> 
         *(writer.append("acme", samples(3, 3 * i), quota=WIDE, generation=0) for i in range(200)),
         *(writer.append("blue", samples(1, i)) for i in range(50)),
     )
-    entries = (await LogReader(redis).read({0: START}, count=1000, block_ms=10))[0]
+    entries = await LogReader(redis).read(0, START, count=1000, block_ms=10)
     assert len(entries) <= 10  # not 250
     acme = Batch.join([e.batch for e in entries if e.tenant == "acme"])
     assert acme.t.tolist() == list(range(600))  # in the order in which they came
@@ -64,7 +64,7 @@ async def test_the_rate_holds_over_replicas_and_only_whole_requests_are_refused(
     assert kept + len(refused) == 60
     assert "more than its 50 samples a second" in str(refused[0])
     assert 0 < refused[0].retry_after < 2
-    entries = (await LogReader(redis).read({0: START}, count=1000, block_ms=10))[0]
+    entries = await LogReader(redis).read(0, START, count=1000, block_ms=10)
     assert sum(len(e.batch.t) for e in entries) == kept * 40
     assert await usage(redis) == {
         "samples": kept * 40,
@@ -106,7 +106,7 @@ async def test_requests_have_a_rate_of_their_own(redis: Redis) -> None:
     with pytest.raises(OverLimit, match="more than its 0\\.5 requests") as caught:
         await writer.append("acme", samples(1), quota=quota)
     assert caught.value.retry_after < 2.1
-    entries = (await LogReader(redis).read({0: START}, count=1000, block_ms=10))[0]
+    entries = await LogReader(redis).read(0, START, count=1000, block_ms=10)
     assert len(entries) == 1
 
 

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from redis.asyncio import Redis
 
 from service.domain.errors import LostLease, Unavailable
 from service.domain.series import Series
+from service.settings import Settings
 from service.storage import keys
 from service.storage.append import LogWriter
 from service.storage.chunks import ChunkReader, ChunkWriter
@@ -39,7 +41,7 @@ async def test_what_is_logged_is_read_in_order_and_applied_once(redis: Redis) ->
     await writer.append("blue", batch((1, T0, 9.0)))
     epoch = await Leases(redis, "w1", 10).acquire(0)
 
-    entries = (await reader.read({0: await reader.position(0)}, count=10, block_ms=100))[0]
+    entries = await reader.read(0, await reader.position(0), count=10, block_ms=100)
     assert [e.tenant for e in entries] == ["acme", "acme", "blue"]
     await chunks.apply(0, epoch, entries)
 
@@ -49,7 +51,7 @@ async def test_what_is_logged_is_read_in_order_and_applied_once(redis: Redis) ->
     assert found[2].v.tolist() == [2.0]
     assert len(found[3].t) == 0
     assert await reader.position(0) == entries[-1].id
-    assert await reader.read({0: entries[-1].id}, count=10, block_ms=10) == {}
+    assert await reader.read(0, entries[-1].id, count=10, block_ms=10) == []
     assert (await reader.backlog([0]))[0] <= 1
 
 
@@ -61,7 +63,7 @@ async def test_a_worker_that_lost_its_lease_writes_nothing(redis: Redis) -> None
     assert await new.acquire(0) == 0
     await old.release(0)
     assert await new.acquire(0) == stale + 1
-    entries = (await reader.read({0: START}, count=10, block_ms=100))[0]
+    entries = await reader.read(0, START, count=10, block_ms=100)
     chunks = ChunkWriter(redis, HOUR, 24 * HOUR)
     with pytest.raises(LostLease, match="shard 0 has another owner"):
         await chunks.apply(0, stale, entries)
@@ -74,7 +76,7 @@ async def test_a_worker_that_lost_its_lease_writes_nothing(redis: Redis) -> None
 async def test_chunks_are_split_by_time_and_expire_with_the_retention(redis: Redis) -> None:
     await LogWriter(redis, 1, 100).append("acme", batch((1, T0 - 1, 1.0), (1, T0, 2.0)))
     epoch = await Leases(redis, "w", 10).acquire(0)
-    entries = (await LogReader(redis).read({0: START}, count=1, block_ms=100))[0]
+    entries = await LogReader(redis).read(0, START, count=1, block_ms=100)
     await ChunkWriter(redis, HOUR, 24 * HOUR).apply(0, epoch, entries)
     for bucket in (T0 // HOUR - 1, T0 // HOUR):
         expires = await redis.pexpiretime(keys.chunk(0, "acme", 1, bucket))
@@ -86,7 +88,7 @@ async def test_chunks_are_split_by_time_and_expire_with_the_retention(redis: Red
 async def test_the_last_of_equal_timestamps_wins(redis: Redis) -> None:
     log, leases = LogWriter(redis, 1, 100), Leases(redis, "w", 10)
     await log.append("acme", batch((1, T0, 1.0), (1, T0 + 5, 5.0), (1, T0, 3.0)))
-    entries = (await LogReader(redis).read({0: START}, count=1, block_ms=100))[0]
+    entries = await LogReader(redis).read(0, START, count=1, block_ms=100)
     await ChunkWriter(redis, HOUR, HOUR * 24).apply(0, await leases.acquire(0), entries)
     found = await ChunkReader(redis, 1, HOUR).read("acme", [1], T0, T0 + 10)
     assert found[1].v.tolist() == [3.0, 5.0]
@@ -111,19 +113,20 @@ async def test_a_store_that_is_down_is_unavailable() -> None:
 async def test_the_registry_counts_only_a_tenants_own_series(redis: Redis) -> None:
     registry = SeriesRegistry(redis, 4)
     a, b, c = (Series.of(f"m{i}", {"region": "eu"}) for i in range(3))
-    assert await registry.register("acme", [a, b], limit=2) == [Registered.NEW] * 2
-    assert await registry.register("acme", [a, c], limit=2) == [
+    quota = replace(Settings().shipped_quota, series=2)
+    assert (await registry.register("acme", [a, b], quota)).outcomes == [Registered.NEW] * 2
+    assert (await registry.register("acme", [a, c], quota)).outcomes == [
         Registered.KNOWN,
         Registered.OVER_LIMIT,
     ]
     score = a.derived(":anomaly_score")
-    assert await registry.register("acme", [score]) == [Registered.NEW]
+    assert (await registry.register("acme", [score], quota)).outcomes == [Registered.NEW]
     assert set(await registry.all("acme")) == {a.id, b.id, score.id}
     assert set(await registry.all("acme", derived=False)) == {a.id, b.id}
     assert (await registry.lookup("acme", [a.id, score.id, 7])) == {a.id: a, score.id: score}
     assert await registry.all("blue") == {}
     impostor = Series(a.id, c.labels)
-    assert await registry.register("acme", [impostor]) == [Registered.COLLISION]
+    assert (await registry.register("acme", [impostor])).outcomes == [Registered.COLLISION]
 
 
 async def test_another_process_sees_new_series_at_once(redis: Redis) -> None:

@@ -1,0 +1,85 @@
+"""From the log to chunks and head: what keeps a shard's samples."""
+
+from collections.abc import Callable, Iterable
+
+import structlog
+
+from service import telemetry
+from service.domain.errors import LostLease
+from service.storage.columns import Batch
+from service.storage.log import Entry
+from service.wiring import Wiring
+from service.worker.shards import Shards
+
+log = structlog.get_logger(__name__)
+
+#: Entries of one shard, and about so many samples, that are applied together.
+_ENTRIES_AT_ONCE = 500
+_SAMPLES_AT_ONCE = 200_000
+#: Real time that a read waits for the first entry.
+_BLOCK_MS = 200
+
+
+class Keeper:
+    """Follows the logs of the owned shards.
+
+    `shown(tenant, ids)` is called when samples of these series are in the head.
+    """
+
+    def __init__(
+        self, wiring: Wiring, shards: Shards, shown: Callable[[str, Iterable[int]], None]
+    ) -> None:
+        self._w = wiring
+        self._shards = shards
+        self._shown = shown
+        self._at_once: dict[int, int] = {}
+
+    async def follow(self, shard: int) -> None:
+        """Apply what the shard's log holds next; returns after a moment if there is nothing."""
+        position = self._shards.positions.get(shard)
+        if position is None:
+            await self._shards.changed(0.5)
+            return
+        count = self._at_once.setdefault(shard, 8)  # until it is known how large entries are
+        entries = await self._w.log.read(shard, position, count=count, block_ms=_BLOCK_MS)
+        if self._shards.positions.get(shard) != position:
+            return  # given back while we waited
+        if entries and not await self._apply(shard, entries):
+            return
+        if len(entries) < count:
+            self._shards.caught_up.add(shard)
+
+    async def _apply(self, shard: int, entries: list[Entry]) -> bool:
+        try:
+            await self._w.chunk_writer.apply(shard, self._shards.epochs[shard], entries)
+        except LostLease as error:
+            log.warning("shard lost", shard=shard, reason=str(error))
+            self._shards.drop(shard)
+            return False
+        self._shards.positions[shard] = entries[-1].id
+        await self._show(shard, entries)
+        samples = sum(len(entry.batch.id) for entry in entries)
+        telemetry.SAMPLES_STORED.inc(samples)
+        backlog = 0
+        if len(entries) == self._at_once[shard]:
+            backlog = (await self._w.log.backlog([shard]))[shard]
+        telemetry.LOG_BACKLOG.labels(shard=str(shard)).set(backlog)
+        fitting = _SAMPLES_AT_ONCE * len(entries) // max(1, samples)
+        self._at_once[shard] = max(1, min(_ENTRIES_AT_ONCE, fitting))
+        return True
+
+    async def _show(self, shard: int, entries: list[Entry]) -> None:
+        """Add applied entries to the head."""
+        head = self._shards.head
+        for tenant, batch in _by_tenant(entries).items():
+            if unknown := head.unknown(tenant, batch.id):
+                head.add_series(tenant, await self._w.registry.lookup(tenant, unknown))
+                self._shards.seen(shard, tenant)
+            self._shown(tenant, head.extend(tenant, *batch))
+
+
+def _by_tenant(entries: list[Entry]) -> dict[str, Batch]:
+    groups: dict[str, list[Batch]] = {}
+    for entry in entries:
+        groups.setdefault(entry.tenant, []).append(entry.batch)
+    return {tenant: Batch.join(batches) for tenant, batches in groups.items()}
