@@ -2,6 +2,7 @@
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from math import ceil
 
 import numpy as np
 
@@ -152,10 +153,15 @@ class Intake:
                     problems[key] = found
                 else:
                     fresh[key] = found
-        outcomes = await self._registry.register(tenant, list(fresh.values()), quota.series)
-        for (key, series), outcome in zip(fresh.items(), outcomes, strict=True):
+        answer = await self._registry.register(tenant, list(fresh.values()), quota)
+        for (key, series), outcome in zip(fresh.items(), answer.outcomes, strict=True):
             if outcome is Registered.OVER_LIMIT:
                 problems[key] = f"a new series, and the tenant has its {quota.series} already"
+            elif outcome is Registered.OVER_RATE:
+                problems[key] = (
+                    f"a new series, over the tenant's {quota.new_series_per_minute} a minute; "
+                    f"try again in {ceil(answer.retry_after)} s"
+                )
             elif outcome is Registered.COLLISION:
                 problems[key] = "its labels hash like those of another series; change one of them"
             else:
@@ -200,8 +206,8 @@ class SeriesWriter:
         generation, known = self._known[tenant]
         fresh = [series for series, _ in samples if series.id not in known]
         if fresh:
-            outcomes = await self._registry.register(tenant, fresh)
-            for series, outcome in zip(fresh, outcomes, strict=True):
+            answer = await self._registry.register(tenant, fresh)
+            for series, outcome in zip(fresh, answer.outcomes, strict=True):
                 if outcome is Registered.COLLISION:
                     raise OffbeatError(f"the id of {series} is taken by another series")
             known.update(series.id for series in fresh)

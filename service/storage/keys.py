@@ -9,6 +9,7 @@
 {s3}:derived:<tenant>          the same for the series that models write
 {s3}:…-version:<tenant>        grows with each new series of either registry
 {s3}:generation:<tenant>       grows when series of the tenant are deleted; kept
+{s3}:new-series:<tenant>       series that may be added now; expires when it is a minute's worth
 {s3}:rates:<tenant>            what is left of samples/s and requests/s; expires when both are full
 {s3}:usage:<tenant>:<day>      samples, requests and refusals of a day; expires after 40 days
 {s3}:chunk:<tenant>:<id>:<n>   samples of bucket n; expires with the retention
@@ -70,6 +71,11 @@ def registry_version(shard: int, tenant: str, *, derived: bool) -> str:
 def generation(shard: int, tenant: str) -> str:
     """Counter that grows when series of the tenant are deleted."""
     return f"{{s{shard}}}:generation:{tenant}"
+
+
+def new_series(shard: int, tenant: str) -> str:
+    """Two doubles: series that may still be added, and when that was (microseconds); expires."""
+    return f"{{s{shard}}}:new-series:{tenant}"
 
 
 def rates(shard: int, tenant: str) -> str:

@@ -7,27 +7,42 @@ from enum import IntEnum
 import msgspec
 from redis.asyncio import Redis
 
+from service.domain.quotas import Quota
 from service.domain.series import MetricType, Series
 from service.storage import keys
 from service.storage.redis import ask, store_errors
 
 _TYPES = tuple(MetricType)
 
-# KEYS: hash, version, the shard's tenants.  ARGV: tenant, limit (-1: none), then id and value of
-# each series.  Answers a Registered code for each.
+# KEYS: hash, version, the shard's tenants, new series.  ARGV: tenant, limit, new series a minute
+# (-1: no limit), then id and value of each series.  Answers the milliseconds until there is a token
+# for another new series, then a Registered code for each.
+#
+# The tokens of a minute are a bucket in Redis' own time: exact however many replicas register.
 _REGISTER = """
-local answer, fresh = {}, false
-local limit = tonumber(ARGV[2])
+local answer, fresh = {0}, false
+local limit, minute = tonumber(ARGV[2]), tonumber(ARGV[3])
 local count = redis.call('HLEN', KEYS[1])
-for i = 3, #ARGV, 2 do
+local time = redis.call('TIME')
+local now, tokens = time[1] * 1000000 + time[2], minute
+local stored = minute >= 0 and redis.call('GET', KEYS[4])
+if stored then
+  local left, since = struct.unpack('<dd', stored)
+  tokens = math.min(minute, left + math.max(0, now - since) * minute / 60000000)
+end
+for i = 4, #ARGV, 2 do
   local known = redis.call('HGET', KEYS[1], ARGV[i])
   if known then
     answer[#answer + 1] = (string.sub(known, 2) == string.sub(ARGV[i + 1], 2)) and 0 or 3
   elseif limit >= 0 and count >= limit then
     answer[#answer + 1] = 2
+  elseif minute >= 0 and tokens < 1 then
+    answer[1] = math.ceil((1 - tokens) * 60000 / minute)
+    answer[#answer + 1] = 4
   else
     redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1])
     count = count + 1
+    tokens = tokens - 1
     fresh = true
     answer[#answer + 1] = 1
   end
@@ -35,6 +50,10 @@ end
 if fresh then
   redis.call('INCR', KEYS[2])
   redis.call('SADD', KEYS[3], ARGV[1])
+  if minute >= 0 then
+    local full = math.ceil((minute - tokens) * 60000 / minute) + 1
+    redis.call('SET', KEYS[4], struct.pack('<dd', tokens, now), 'PX', full)
+  end
 end
 return answer
 """
@@ -47,6 +66,18 @@ class Registered(IntEnum):
     NEW = 1
     OVER_LIMIT = 2
     COLLISION = 3
+    OVER_RATE = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """An outcome for each series that was offered.
+
+    `retry_after` is the seconds until another new series is taken; 0 unless one is `OVER_RATE`.
+    """
+
+    outcomes: list[Registered]
+    retry_after: float = 0.0
 
 
 def encode(series: Series) -> bytes:
@@ -85,31 +116,37 @@ class SeriesRegistry:
         )
 
     async def register(
-        self, tenant: str, series: Sequence[Series], limit: int | None = None
-    ) -> list[Registered]:
+        self, tenant: str, series: Sequence[Series], quota: Quota | None = None
+    ) -> Registration:
         """Make sure that the series are known; one answer each.
 
-        `limit` bounds the number of the tenant's own series; derived ones are never bounded.
+        `quota` bounds the number of the tenant's own series and how many it adds a minute; derived
+        ones are never bounded.
         """
         answers: dict[int, Registered] = {}
+        wait = 0
         for derived in (False, True):
             part = [s for s in series if s.is_derived is derived]
             if not part:
                 continue
             arguments: list[bytes | str | int] = [
                 tenant,
-                -1 if derived or limit is None else limit,
+                -1 if derived or quota is None else quota.series,
+                -1 if derived or quota is None else quota.new_series_per_minute,
             ]
             for s in part:
                 arguments += (s.id.to_bytes(8, "big"), encode(s))
+            shard = keys.shard_of(tenant, self._shards)
             names = (
                 *self._keys(tenant, derived),
-                keys.shard_tenants(keys.shard_of(tenant, self._shards)),
+                keys.shard_tenants(shard),
+                keys.new_series(shard, tenant),
             )
             async with store_errors():
-                codes = await self._register(keys=names, args=arguments)
+                milliseconds, *codes = await self._register(keys=names, args=arguments)
+            wait = max(wait, milliseconds)
             answers.update((s.id, Registered(code)) for s, code in zip(part, codes, strict=True))
-        return [answers[s.id] for s in series]
+        return Registration([answers[s.id] for s in series], wait / 1000)
 
     async def generation(self, tenant: str) -> int:
         """A number that grows when series of the tenant are deleted: ids from before are stale."""
