@@ -173,16 +173,6 @@ async def test_over_its_new_series_a_minute_a_tenant_hears_when_to_try_again(
     assert (await recorder.send(GOOD, new_series_per_minute=1)).accepted == 1
 
 
-async def test_over_its_new_series_a_minute_a_tenant_hears_when_to_try_again(
-    recorder: Recorder,
-) -> None:
-    answer = await recorder.send([GOOD, GOOD | {"name": "new"}], new_series_per_minute=1)
-    assert answer.accepted == 1
-    reason = "a new series, over the tenant's 1 a minute; try again in 60 s"
-    assert [item.reason for item in answer.items] == [reason]
-    assert (await recorder.send(GOOD, new_series_per_minute=1)).accepted == 1
-
-
 async def test_models_write_through_the_same_log_and_count_in_no_quota(recorder: Recorder) -> None:
     plays = Series.of("plays")
     one = Columns(np.array([1000]), np.array([0.5]))

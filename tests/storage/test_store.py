@@ -6,7 +6,6 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,7 +13,6 @@ from redis.asyncio import Redis
 
 from service.domain.errors import LostLease, Unavailable
 from service.domain.series import Series
-from service.settings import Settings
 from service.settings import Settings
 from service.storage import keys
 from service.storage.append import LogWriter
