@@ -1,7 +1,7 @@
 """`offbeat serve`: the private store and every role as children of one process.
 
-A child that dies is started again, with growing pauses, and that is said. Children die with this
-process, even if it is killed.
+A child that dies is started again, and that is said: at once after a long life, after growing
+pauses if it keeps dying. Children die with this process, even if it is killed.
 """
 
 import asyncio
@@ -15,10 +15,11 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import httpx
 
-from service.domain.errors import ConfigurationError, Unavailable
+from service.domain.errors import ConfigurationError, OffbeatError, Unavailable
 from service.settings import Settings, variable
 from service.storage.embedded import EmbeddedStore, die_with_parent
 from service.wiring import prepare
@@ -26,9 +27,13 @@ from service.wiring import prepare
 Say = Callable[[str], None]
 
 ROLES = ("api", "worker", "scheduler")
-#: Pauses before a child is started again; it counts as well after a minute.
-_PAUSES = (0.2, 1.0, 2.0, 5.0, 10.0, 30.0)
-_WELL_AFTER = 60.0
+#: Seconds before a child is started again, by how often it has failed. Every `_FORGIVEN_AFTER`
+#: seconds that it runs take one failure back: one that is killed now and then is back at once, one
+#: that cannot live is tried twice a minute.
+_PAUSES = (0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
+_FORGIVEN_AFTER = 5.0
+#: Seconds between two looks at the children.
+_LOOK = 0.1
 
 
 def free_port(host: str) -> int:
@@ -45,7 +50,15 @@ class _Child:
     process: "subprocess.Popen[bytes]"
     started: float = field(default_factory=time.monotonic)
     failures: int = 0
-    due: float = 0.0
+    due: float | None = None
+
+    def failed(self, now: float) -> float:
+        """It ended or could not start: seconds until it is to be started again."""
+        self.failures = max(0, self.failures - int((now - self.started) / _FORGIVEN_AFTER))
+        pause = _PAUSES[min(self.failures, len(_PAUSES) - 1)]
+        self.failures += 1
+        self.due = now + pause
+        return pause
 
 
 class Supervisor:
@@ -61,6 +74,11 @@ class Supervisor:
         self._extra_env = dict(extra_env or {})
         self._children: list[_Child] = []
         self._stack = ExitStack()
+
+    @property
+    def _run_folder(self) -> Path:
+        """Where the processes' metrics meet."""
+        return self.settings.data_dir.resolve() / "run"
 
     @property
     def url(self) -> str:
@@ -91,12 +109,8 @@ class Supervisor:
             assert store.process is not None  # noqa: S101 - start() made it
             self._stack.callback(store.stop)
 
-            def restart() -> "subprocess.Popen[bytes]":
-                store.start()
-                assert store.process is not None  # noqa: S101
-                return store.process
-
-            self._children.append(_Child("store", restart, store.process))
+            # Its data may take minutes to load, and the others must be watched meanwhile.
+            self._children.append(_Child("store", store.launch, store.process))
         self.admin_key = asyncio.run(prepare(self.settings))
         environment = self._environment()
         for role in ROLES:
@@ -105,16 +119,15 @@ class Supervisor:
         self._wait_until_ready()
 
     def _environment(self) -> dict[str, str]:
-        run = self.settings.data_dir.resolve() / "run"
-        shutil.rmtree(run, ignore_errors=True)
-        run.mkdir(parents=True)
+        shutil.rmtree(self._run_folder, ignore_errors=True)
+        self._run_folder.mkdir(parents=True)
         return {
             **os.environ,
             variable("data_dir"): str(self.settings.data_dir.resolve()),
             variable("host"): self.settings.host,
             variable("port"): str(self.settings.port),
             variable("alert_rules"): str(self.settings.alert_rules.resolve()),
-            "PROMETHEUS_MULTIPROC_DIR": str(run),
+            "PROMETHEUS_MULTIPROC_DIR": str(self._run_folder),
             "PYTHONUNBUFFERED": "1",
             **self._extra_env,
         }
@@ -134,30 +147,37 @@ class Supervisor:
         raise Unavailable(f"the API did not become ready within {timeout:.0f} s")
 
     def watch(self) -> None:
-        """Start again what has died; call it about four times a second."""
+        """Start again what has died; call it several times a second. Waits for nothing."""
         now = time.monotonic()
         for child in self._children:
-            code = child.process.poll()
-            if code is None:
-                continue
-            if not child.due:
-                if now - child.started > _WELL_AFTER:
-                    child.failures = 0
-                pause = _PAUSES[min(child.failures, len(_PAUSES) - 1)]
-                child.failures += 1
-                child.due = now + pause
+            if child.due is None:
+                code = child.process.poll()
+                if code is None:
+                    continue
+                self._forget_measures(child.process.pid)
+                pause = child.failed(now)
                 how = signal.Signals(-code).name if code < 0 else f"status {code}"
                 self._say(f"{child.name} ended ({how}); starting it again in {pause:g} s")
             elif now >= child.due:
-                child.process = child.start()
-                child.started, child.due = now, 0.0
-                self._say(f"{child.name} is running again")
+                child.started, child.due = now, None
+                try:
+                    child.process = child.start()
+                except (OSError, OffbeatError) as error:
+                    pause = child.failed(now)
+                    self._say(f"{child.name} cannot start ({error}); trying again in {pause:g} s")
+                else:
+                    self._say(f"{child.name} is running again")
+
+    def _forget_measures(self, pid: int) -> None:
+        """Drop a dead process' gauges; its counters stay, for they count what was done."""
+        for file in self._run_folder.glob(f"gauge_live*_{pid}.db"):
+            file.unlink(missing_ok=True)
 
     def run(self, stopping: Callable[[], bool]) -> None:
         """Watch until `stopping()`."""
         while not stopping():
             self.watch()
-            time.sleep(0.25)
+            time.sleep(_LOOK)
 
     def stop(self, timeout: float = 25.0) -> None:
         """Ask the roles to stop, then make them; the store goes last."""

@@ -53,9 +53,29 @@ class EmbeddedStore:
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self, timeout: float = 20.0) -> None:
-        """Start the server and wait until it has loaded its data.
+        """Start the server and wait until it has loaded its data, however long that takes.
 
-        Raises `ConfigurationError` if another one already serves this folder or it cannot start.
+        Raises `ConfigurationError` if another one already serves this folder or it cannot start,
+        `Unavailable` if it says nothing at all within `timeout` seconds.
+        """
+        process = self.launch()
+        deadline = time.monotonic() + timeout
+        while not (answer := self._answer()).startswith(b"+PONG"):
+            if process.poll() is not None:
+                raise ConfigurationError(
+                    f"the embedded store stopped at start; see {self.folder / 'store.log'}"
+                )
+            if answer:  # it is loading
+                deadline = time.monotonic() + timeout
+            elif time.monotonic() > deadline:
+                self.stop()
+                raise Unavailable(f"the embedded store did not answer within {timeout:.0f} s")
+            time.sleep(0.02)
+
+    def launch(self) -> "subprocess.Popen[bytes]":
+        """Start the server and wait for nothing; it refuses commands until its data is loaded.
+
+        Raises `ConfigurationError` if another one already serves this folder.
         """
         if len(os.fsencode(self.socket)) > _SOCKET_PATH_MAX:
             raise ConfigurationError(
@@ -89,27 +109,22 @@ class EmbeddedStore:
             preexec_fn=die_with_parent,
             start_new_session=True,  # Ctrl-C reaches us, and we stop the store last
         )
-        deadline = time.monotonic() + timeout
-        while not self.ready():
-            if self.process.poll() is not None:
-                raise ConfigurationError(
-                    f"the embedded store stopped at start; see {self.folder / 'store.log'}"
-                )
-            if time.monotonic() > deadline:
-                self.stop()
-                raise Unavailable(f"the embedded store did not answer within {timeout:.0f} s")
-            time.sleep(0.02)
+        return self.process
 
     def ready(self) -> bool:
         """Whether the server answers PING."""
+        return self._answer().startswith(b"+PONG")
+
+    def _answer(self) -> bytes:
+        """What the server says to PING; nothing if it does not answer."""
         try:
             with socket.socket(socket.AF_UNIX) as connection:
                 connection.settimeout(1.0)
                 connection.connect(str(self.socket))
                 connection.sendall(b"PING\r\n")
-                return connection.recv(16).startswith(b"+PONG")
+                return connection.recv(16)
         except OSError:
-            return False
+            return b""
 
     @property
     def url(self) -> str:
