@@ -158,6 +158,7 @@ LOG_BACKLOG = Gauge(
     multiprocess_mode="livemostrecent",
 )
 SAMPLES_STORED = Counter("offbeat_samples_stored", "Samples applied to chunks.")
+CHUNKS_DAMAGED = Counter("offbeat_chunks_damaged", "Chunks found unreadable and left out.")
 
 # learn
 POINTS_SCORED = Counter("offbeat_points_scored", "Points that models scored.")

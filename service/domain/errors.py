@@ -13,6 +13,7 @@
     ├── Unavailable             503  a store is down or behind; carries `retry_after` seconds
     ├── ConfigurationError           the program cannot start as it is set up
     ├── StaleSeries                  series were deleted since their ids were looked up
+    ├── Damaged                      stored bytes are not what we wrote
     └── LostLease                    another worker owns the shard now
 
 `service.api.problems` maps them to HTTP, once.
@@ -81,6 +82,10 @@ class ConfigurationError(OffbeatError):
 
 class StaleSeries(OffbeatError):
     """Series of the tenant were deleted since their ids were looked up; look them up again."""
+
+
+class Damaged(OffbeatError):
+    """Stored bytes are not what we wrote, or a newer version wrote them."""
 
 
 class LostLease(OffbeatError):

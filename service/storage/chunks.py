@@ -1,21 +1,29 @@
 """Samples of a series in time-bucketed chunks: 16-byte records, appended in order of arrival.
 
+A chunk that is over is sealed (`storage.sealing`): its value begins with a block of the same
+samples, sorted and packed, and late ones stand after it as records again.
+
 One script applies a batch: it checks that the worker still owns the shard, appends to every
 touched chunk, stores the log position and trims the log, all or nothing. So a sample is counted
 once however often a worker dies. A script does what `MULTI` would, with one answer to read
 instead of one a command.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
+import structlog
 from redis.asyncio import Redis
 
-from service.domain.errors import LostLease
+from service import telemetry
+from service.domain.errors import Damaged, LostLease
 from service.storage import keys
-from service.storage.columns import POINT, Columns, from_points
+from service.storage.columns import POINT, Columns, in_order, is_ascending
 from service.storage.log import Entry
 from service.storage.redis import ask, store_errors
+from service.storage.sealed import read_values
+
+log = structlog.get_logger(__name__)
 
 # KEYS: epoch, position, log, then the chunks.  ARGV: epoch, position, then bytes and expiry (ms)
 # of each chunk. A chunk gets its expiry when it is made.
@@ -99,19 +107,77 @@ class ChunkReader:
     async def read(
         self, tenant: str, ids: Sequence[int], start_ms: int, end_ms: int
     ) -> dict[int, Columns]:
-        """Samples with `start_ms <= t <= end_ms` of each series, ascending, last write wins."""
-        shard = keys.shard_of(tenant, self._shards)
+        """Samples with `start_ms <= t <= end_ms` of each series, ascending, last write wins.
+
+        A chunk that is damaged is logged, counted and left out; the others are read.
+        """
         buckets = range(start_ms // self._bucket_ms, end_ms // self._bucket_ms + 1)
-        names = [keys.chunk(shard, tenant, i, b) for i in ids for b in buckets]
+        found = await self.read_buckets(tenant, dict.fromkeys(ids, buckets))
+        return {series: columns.between(start_ms, end_ms) for series, columns in found.items()}
+
+    async def read_buckets(
+        self, tenant: str, wanted: Mapping[int, Sequence[int]]
+    ) -> dict[int, Columns]:
+        """The same of whole buckets, which ascend: those that are named for each series."""
+        prefix = keys.chunk_prefix(keys.shard_of(tenant, self._shards)) + f"{tenant}:"
+        names = [
+            f"{head}{bucket}"
+            for head, buckets in ((f"{prefix}{i:016x}:", b) for i, b in wanted.items())
+            for bucket in buckets
+        ]
         raw: list[bytes | None] = []
         for first in range(0, len(names), _KEYS_AT_ONCE):
             raw += await ask(self._redis, "MGET", *names[first : first + _KEYS_AT_ONCE])
-        found = {}
-        for row, series in enumerate(ids):
-            parts = [r for r in raw[row * len(buckets) : (row + 1) * len(buckets)] if r]
-            columns = from_points(b"".join(parts)) if parts else Columns.empty()
-            found[series] = columns.between(start_ms, end_ms)
+        found, at = {}, 0
+        for series, buckets in wanted.items():
+            end = at + len(buckets)
+            found[series] = self._columns(names[at:end], raw[at:end], buckets)
+            at = end
         return found
+
+    def _columns(
+        self, names: Sequence[str], values: Sequence[bytes | None], buckets: Sequence[int]
+    ) -> Columns:
+        """Samples of one series from its chunks, those left out that are damaged."""
+        there = [i for i, value in enumerate(values) if value]
+        try:
+            return self._checked(values, buckets, there)
+        except Damaged:
+            sound = [i for i in there if self._is_sound(names[i], values, buckets, i)]
+            return self._checked(values, buckets, sound)
+
+    def _is_sound(
+        self,
+        name: str,
+        values: Sequence[bytes | None],
+        buckets: Sequence[int],
+        i: int,
+    ) -> bool:
+        try:
+            self._checked(values, buckets, [i])
+        except Damaged as error:
+            telemetry.CHUNKS_DAMAGED.inc()
+            log.error("chunk damaged", key=name, reason=str(error))
+            return False
+        return True
+
+    def _checked(
+        self, values: Sequence[bytes | None], buckets: Sequence[int], which: Sequence[int]
+    ) -> Columns:
+        """Samples of some of the values, sorted; `Damaged` if one is not of its bucket."""
+        if not which:
+            return Columns.empty()
+        columns, starts = read_values([values[i] or b"" for i in which])
+        own = np.array([buckets[i] for i in which], np.int64) * self._bucket_ms
+        t = columns.t
+        if is_ascending(t):
+            low, high = t[starts], t[np.append(starts[1:], len(t)) - 1]
+        else:
+            low, high = np.minimum.reduceat(t, starts), np.maximum.reduceat(t, starts)
+            columns = in_order(columns)
+        if bool(((low < own) | (high >= own + self._bucket_ms)).any()):
+            raise Damaged("it holds samples of another time than its own")
+        return columns
 
     async def forget(self, tenant: str) -> None:
         """Delete every chunk of a tenant."""

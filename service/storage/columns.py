@@ -65,13 +65,17 @@ class Batch(NamedTuple):
         )
 
 
-def from_points(raw: bytes) -> Columns:
-    """Columns of a chunk's records in any order; of equal timestamps the last written wins."""
-    points = np.frombuffer(raw, POINT)
-    t, v = points["t"], points["v"]
-    if len(t) > 1 and not bool(np.all(t[1:] > t[:-1])):
-        order = np.argsort(t, kind="stable")
-        t, v = t[order], v[order]
-        last = np.append(t[1:] != t[:-1], True)
-        t, v = t[last], v[last]
-    return Columns(np.ascontiguousarray(t), np.ascontiguousarray(v))
+def is_ascending(t: Times) -> bool:
+    """Whether each time is later than the one before it."""
+    return bool((t[1:] > t[:-1]).all())
+
+
+def in_order(columns: Columns) -> Columns:
+    """The same ascending, from any order; of equal timestamps the last written wins."""
+    t, v = columns
+    if is_ascending(t):
+        return columns
+    order = np.argsort(t, kind="stable")
+    t, v = t[order], v[order]
+    last = np.append(t[1:] != t[:-1], True)
+    return Columns(t[last], v[last])

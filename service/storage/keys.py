@@ -89,8 +89,13 @@ def usage(shard: int, tenant: str, day: str) -> str:
 
 
 def chunk(shard: int, tenant: str, series: int, bucket: int) -> str:
-    """16-byte records (i8 milliseconds, f8 value) in order of arrival."""
-    return f"{{s{shard}}}:chunk:{tenant}:{series:016x}:{bucket}"
+    """Sealed blocks, then 16-byte records (i8 milliseconds, f8 value) in order of arrival."""
+    return f"{chunk_prefix(shard)}{tenant}:{series:016x}:{bucket}"
+
+
+def chunk_prefix(shard: int) -> str:
+    """What the name of every chunk of a shard begins with."""
+    return f"{{s{shard}}}:chunk:"
 
 
 def wake(topic: str) -> str:
