@@ -5,7 +5,6 @@ A setting's variable is its name in capitals, `OFFBEAT_…` where an alias says 
 
 import os
 import secrets
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -252,7 +251,7 @@ class Settings(BaseSettings):
         """How people reach the service, without a slash at the end."""
         return (self.external_url or f"http://{self.host}:{self.port}").rstrip("/")
 
-    @cached_property
+    @property
     def shipped_quota(self) -> Quota:
         """The limits of a tenant that has none of its own."""
         return Quota(

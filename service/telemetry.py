@@ -182,6 +182,10 @@ RULES_FILE_OK = Gauge(
 )
 ALERT_TRANSITIONS = Counter("offbeat_alert_transitions", "Changes of an alert's state.", ["state"])
 
+ALERTS_HELD = Counter(
+    "offbeat_alerts_held",
+    "Alerts that did not begin since their tenant has as many as it may, counted each evaluation.",
+)
 # tell
 NOTIFICATIONS = Counter(
     "offbeat_notifications",

@@ -165,7 +165,8 @@ async def wired(settings: Settings, clock: Clock | None = None) -> AsyncIterator
             intake.forget(tenant)
 
         secrets = SecretBox(derive(key, "secrets"))
-        rules = RuleStore(database, clock, settings.alert_cooldown_period)
+        tenants = TenantStore(database, clock, forget, settings)
+        rules = RuleStore(database, clock, settings.alert_cooldown_period, tenants.quota)
         rules_file = RulesFile(settings.alert_rules, settings.alert_cooldown_period, clock)
         channels = ChannelStore(database, clock, secrets, settings)
         stack.push_async_callback(channels.close)
@@ -194,7 +195,7 @@ async def wired(settings: Settings, clock: Clock | None = None) -> AsyncIterator
             writer=writer,
             secrets=secrets,
             keys=KeyRing(database, clock),
-            tenants=TenantStore(database, clock, forget, settings),
+            tenants=tenants,
             sessions=Sessions(key, people, redis),
             model_key=derive(key, "models"),
             model_records=ModelRecords(database),
@@ -202,7 +203,9 @@ async def wired(settings: Settings, clock: Clock | None = None) -> AsyncIterator
             rules_file=rules_file,
             rule_health=RuleHealth(redis),
             alerts=AlertStore(database),
-            engine=AlertEngine(database, clock, wake, settings, default_channels),
+            engine=AlertEngine(
+                database, clock, wake, settings, default_channels, quota=tenants.quota
+            ),
             escalator=Escalator(database, clock, settings),
             channels=channels,
             outbox=outbox,

@@ -8,7 +8,7 @@ decide the same, the second finds it done.
 
 import math
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from itertools import islice
 
 import structlog
@@ -22,6 +22,7 @@ from service.alerts.records import alert_of
 from service.alerts.transition import ChartOf, Task, Transition
 from service.domain.alerts import ACTIVE, Alert, Decision, Move, step
 from service.domain.clock import Clock
+from service.domain.quotas import QuotaOf
 from service.domain.rules import EscalationPolicy, Rule, RuleBook
 from service.rules.evaluator import Judgement
 from service.settings import Settings
@@ -34,9 +35,6 @@ log = structlog.get_logger(__name__)
 
 ACTOR = "engine"
 
-#: Open alerts that a tenant may have; more begin only when some are over.
-OPEN_MAX = 10_000
-
 #: Changes that share a transaction.
 _TOGETHER = 100
 
@@ -48,10 +46,20 @@ DefaultChannels = Callable[[str], Awaitable[Sequence[str]]]
 _Open = dict[str, dict[str, Alert]]  # by rule id and fingerprint
 
 
+@dataclass(slots=True)
+class _Held:
+    """Series that meet a rule and open no alert, since the tenant has as many as it may."""
+
+    limit: int
+    told_at: float
+    by_rule: dict[str, int] = field(default_factory=dict)
+
+
 class AlertEngine:
     """The alerts of the tenants that this worker judges.
 
-    `default_channels` gives the channels for rules that name none and have no policy.
+    `default_channels` gives the channels for rules that name none and have no policy, `quota` how
+    many alerts of a tenant may be active; without it the shipped limit holds.
     """
 
     def __init__(
@@ -61,12 +69,16 @@ class AlertEngine:
         wake: WakeUps,
         settings: Settings,
         default_channels: DefaultChannels | None = None,
+        *,
+        quota: QuotaOf | None = None,
     ) -> None:
         self._database, self._clock, self._wake = database, clock, wake
         self._lookback = settings.series_lookback_seconds
         self._absent = settings.absent_resolve_seconds
         self._limits = Limits(settings.max_alerts_per_hour, settings.public_url)
         self._default_channels = default_channels
+        self._quota, self._shipped = quota, settings.shipped_quota
+        self._held: dict[str, _Held] = {}
         self._open: dict[str, _Open] = {}
         self._read_at: dict[str, float] = {}
         self._queries: dict[tuple[str, str], Rule] = {}
@@ -84,9 +96,13 @@ class AlertEngine:
         """Bring a rule's alerts to what was judged at `now`; those that changed, as they are now.
 
         `policies` are those of the rules file. `chart_of` gives a picture for notifications.
+        With as many active alerts as the tenant may have, none begins; `held` then says so.
         """
-        mine = (await self._opened(tenant)).get(rule.id, {})
-        tasks = self._tasks(tenant, rule, judgements, mine, now)
+        opened = await self._opened(tenant)
+        quota = self._shipped if self._quota is None else await self._quota(tenant)
+        limit = quota.active_alerts
+        room = limit - sum(map(len, opened.values()))
+        tasks, held = self._tasks(tenant, rule, judgements, opened.get(rule.id, {}), now, room)
         changed: list[Alert] = []
         if tasks:
             policy = RuleBook(policies=tuple(policies)).policy(rule.escalation)
@@ -96,7 +112,10 @@ class AlertEngine:
             plan = Plan.of(rule, policy, default)
             waiting = iter(tasks)
             while some := list(islice(waiting, _TOGETHER)):
-                changed += await self._commit(tenant, rule, some, plan, now, chart_of)
+                done, refused = await self._commit(tenant, rule, some, plan, now, limit, chart_of)
+                changed += done
+                held += refused
+        self._hold(tenant, rule, held, limit, now)
         return changed
 
     async def retire(self, tenant: str, live_rule_ids: Collection[str], now: float) -> list[Alert]:
@@ -109,8 +128,22 @@ class AlertEngine:
             waiting = iter(list(opened.get(rule_id, {})))
             while some := list(islice(waiting, _TOGETHER)):
                 tasks = [Task(fingerprint, None, "rule deleted") for fingerprint in some]
-                ended += await self._commit(tenant, rule_id, tasks, None, now)
+                ended += (await self._commit(tenant, rule_id, tasks, None, now, 0))[0]
+        if tenant in self._held:
+            for rule_id in self._held[tenant].by_rule.keys() - set(live_rule_ids):
+                del self._held[tenant].by_rule[rule_id]
         return ended
+
+    def held(self, tenant: str) -> dict[str, str]:
+        """By rule id: that series meet it and open no alert, since too many are active."""
+        found = self._held.get(tenant)
+        if found is None:
+            return {}
+        return {
+            rule_id: f"{count:,} more series meet it and open no alert: the tenant has the "
+            f"{found.limit:,} active alerts that it may have"
+            for rule_id, count in found.by_rule.items()
+        }
 
     def open(self, tenant: str) -> list[Alert]:
         """The pending and firing alerts in memory."""
@@ -120,6 +153,7 @@ class AlertEngine:
         """Another worker judges the tenant now; SQL has everything."""
         self._open.pop(tenant, None)
         self._read_at.pop(tenant, None)
+        self._held.pop(tenant, None)
         self._queries = {key: rule for key, rule in self._queries.items() if key[0] != tenant}
 
     def _tasks(
@@ -129,9 +163,14 @@ class AlertEngine:
         judgements: Iterable[Judgement],
         mine: dict[str, Alert],
         now: float,
-    ) -> list[Task]:
-        """What has to change, going by memory; notes in memory what was seen."""
+        room: int,
+    ) -> tuple[list[Task], int]:
+        """What has to change, going by memory; notes in memory what was seen.
+
+        Of the alerts that would begin, those for which there is no room are counted only.
+        """
         tasks: list[Task] = []
+        held = 0
         seen: set[str] = set()
         for judgement in judgements:
             if not mine and judgement.active is not True:
@@ -144,6 +183,11 @@ class AlertEngine:
                 if judgement.active:
                     mine[fingerprint] = replace(alert, last_seen_at=now)
             elif decision.move is not Move.NOTHING:
+                if alert is None:
+                    room -= 1
+                    if room < 0:
+                        held += 1
+                        continue
                 tasks.append(Task(fingerprint, judgement))
         before = self._queries.get((tenant, rule.id), rule)
         self._queries[tenant, rule.id] = rule
@@ -156,7 +200,26 @@ class AlertEngine:
                 tasks.append(Task(fingerprint, None, "rule changed"))
             elif self._step(alert, rule, None, now).move is not Move.KEEP:
                 tasks.append(Task(fingerprint, None))
-        return tasks
+        return tasks, held
+
+    def _hold(self, tenant: str, rule: Rule, held: int, limit: int, now: float) -> None:
+        """Note what found no room, and say so once an evaluation."""
+        known = self._held.get(tenant)
+        if not held:
+            if known is not None:
+                known.by_rule.pop(rule.id, None)
+                if not known.by_rule:
+                    del self._held[tenant]
+            return
+        telemetry.ALERTS_HELD.inc(held)
+        if known is None or known.told_at != now:
+            log.warning(
+                "too many active alerts", tenant=tenant, rule=rule.id, held=held, limit=limit
+            )
+        if known is None:
+            known = self._held[tenant] = _Held(limit, now)
+        known.limit, known.told_at = limit, now
+        known.by_rule[rule.id] = held
 
     def _step(self, alert: Alert | None, rule: Rule, active: bool | None, now: float) -> Decision:
         return step(
@@ -195,17 +258,18 @@ class AlertEngine:
         tasks: Sequence[Task],
         plan: Plan | None,
         now: float,
+        limit: int,
         chart_of: ChartOf | None = None,
-    ) -> list[Alert]:
+    ) -> tuple[list[Alert], int]:
+        """The alerts that changed, and how many could not begin."""
         rule_id = rule if isinstance(rule, str) else rule.id
         opened = await self._opened(tenant)
         mine = opened.setdefault(rule_id, {})
-        room = OPEN_MAX - sum(map(len, opened.values()))
         try:
             async with self._database.begin() as connection:
                 await lock_tenant(connection, tenant)
                 out = Outbound(connection, tenant, self._limits, now, ACTOR)
-                work = Transition(connection, out, tenant, rule, now, room)
+                work = Transition(connection, out, tenant, rule, now, limit)
                 await work.decide(tasks, mine, self._step)
                 await work.write(plan, chart_of)
                 awaited = await out.flush()
@@ -213,7 +277,7 @@ class AlertEngine:
             # Another replica wrote what we were about to; the next evaluation sees it.
             log.info("alerts changed elsewhere", tenant=tenant, rule=rule_id)
             self.forget(tenant)
-            return []
+            return [], 0
         for fingerprint, alert in work.now_open.items():
             if alert is None:
                 mine.pop(fingerprint, None)
@@ -221,10 +285,8 @@ class AlertEngine:
                 mine[fingerprint] = alert
         if not mine:
             opened.pop(rule_id, None)
-        if work.refused:
-            log.warning("too many open alerts", tenant=tenant, rule=rule_id, limit=OPEN_MAX)
         for alert in work.changed:
             telemetry.ALERT_TRANSITIONS.labels(state=str(alert.state)).inc()
         if awaited:
             await self._wake.publish("outbox")
-        return work.changed
+        return work.changed, work.refused

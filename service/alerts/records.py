@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import RowMapping, delete, func, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from service.domain.alerts import Alert, AlertState
+from service.domain.alerts import ACTIVE, Alert, AlertState
 from service.domain.rules import Severity
 from service.storage.sql.tables import alerts
 
@@ -49,6 +49,16 @@ async def latest(
     )
     found = [alert_of(row) for row in rows.mappings()]
     return {alert.fingerprint: alert for alert in found}
+
+
+async def active_count(connection: AsyncConnection, tenant: str) -> int:
+    """How many alerts of the tenant are pending or firing."""
+    number = await connection.scalar(
+        select(func.count())
+        .select_from(alerts)
+        .where(alerts.c.tenant == tenant, alerts.c.state.in_([str(state) for state in ACTIVE]))
+    )
+    return int(number or 0)
 
 
 async def locked(connection: AsyncConnection, tenant: str, alert_id: str) -> Alert | None:

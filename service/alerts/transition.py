@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.alerts.announce import Plan, announce, conclude, last_announced, postpone
 from service.alerts.outbound import Chart, Outbound
-from service.alerts.records import change, latest, remove, row_of
+from service.alerts.records import active_count, change, latest, remove, row_of
 from service.domain.alerts import Alert, AlertState, Decision, EventKind, Move
 from service.domain.rules import Rule
 from service.domain.series import Series
@@ -34,7 +34,8 @@ class Transition:
     """Use once: `decide`, then `write`.
 
     `now_open` then has the open alert of each fingerprint that was settled, None for none;
-    `changed` every alert that is not as it was; `refused` how many found no room.
+    `changed` every alert that is not as it was; `refused` how many found no room: with `limit`
+    active alerts of the tenant in SQL none begins. Whoever holds the tenant's lock counts exactly.
     """
 
     def __init__(
@@ -44,10 +45,11 @@ class Transition:
         tenant: str,
         rule: Rule | str,
         now: float,
-        room: int,
+        limit: int,
     ) -> None:
         self._connection, self._out = connection, out
-        self._tenant, self._rule, self._now, self._room = tenant, rule, now, room
+        self._tenant, self._rule, self._now, self._limit = tenant, rule, now, limit
+        self._room: int | None = None  # counted once an alert is to begin
         self.now_open: dict[str, Alert | None] = {}
         self.changed: list[Alert] = []
         self.refused = 0
@@ -126,11 +128,10 @@ class Transition:
         after: Alert | None
         if alert is not None:
             after = await change(self._connection, alert, **values)
-        elif self._room <= 0:
+        elif not await self._has_room():
             self.refused += 1
             return
         else:
-            self._room -= 1
             after = Alert(
                 id=uuid.uuid4().hex,
                 tenant=self._tenant,
@@ -151,6 +152,13 @@ class Transition:
         else:
             self.changed.append(after)
         self.now_open[fingerprint] = after
+
+    async def _has_room(self) -> bool:
+        """Whether one more alert may begin; takes its place if so."""
+        if self._room is None:
+            self._room = self._limit - await active_count(self._connection, self._tenant)
+        self._room -= 1
+        return self._room >= 0
 
     async def write(self, plan: Plan | None, chart_of: ChartOf | None) -> None:
         """Write new alerts, tell of those that fire or are over, forget those that are gone."""

@@ -71,7 +71,9 @@ class RuleAnswer(RuleBody):
     created_at: str | None
     updated_at: str | None
     alerts: OpenAlerts
-    last_error: str | None = Field(description="Why it could not be judged the last time")
+    last_error: str | None = Field(
+        description="Why it could not be judged the last time, or opens no further alert"
+    )
 
 
 class FileError(BaseModel):
@@ -102,7 +104,11 @@ _Form = Annotated[dict[str, Any], Body(description="The rule's simple form")]
     "", status_code=201, summary="Make a rule", openapi_extra=_BODY, response_model=RuleAnswer
 )
 async def create(request: Request, principal: Operator, body: _Form) -> Response:
-    """422 names every field that is wrong, 409 a rule of that name, in force within seconds."""
+    """In force within seconds.
+
+    422 names every field that is wrong, 409 a rule of that name; 429: the tenant has as many
+    rules as it may.
+    """
     tenant, parts = tenant_of(principal), wiring(request)
     try:
         await _check_escalation(request, body)

@@ -1,5 +1,6 @@
 """What a tenant may use."""
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 
@@ -26,6 +27,9 @@ class Quota:
 
 
 NAMES = tuple(field.name for field in fields(Quota))
+
+#: Gives the limits in force for a tenant.
+QuotaOf = Callable[[str], Awaitable[Quota]]
 
 
 @lru_cache(4096)

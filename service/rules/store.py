@@ -1,5 +1,6 @@
 """The rules that tenants make through the API, in SQL."""
 
+import math
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,7 +11,8 @@ from sqlalchemy import RowMapping, delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.domain.clock import Clock
-from service.domain.errors import Conflict, NotFound, Unprocessable
+from service.domain.errors import Conflict, NotFound, OverLimit
+from service.domain.quotas import QuotaOf
 from service.domain.rules import Rule, RuleBook
 from service.rules.form import RuleError
 from service.rules.schema import parse_rule, rule_form
@@ -20,9 +22,6 @@ from service.storage.sql.statements import lock_tenant
 from service.storage.sql.tables import rules
 
 log = structlog.get_logger(__name__)
-
-#: Rules that a tenant may have, those of the file not counted.
-RULES_MAX = 500
 
 _PARSED_MAX = 50_000
 
@@ -38,11 +37,16 @@ class StoredRule:
 
 
 class RuleStore:
-    """Makes, changes, removes and reads rules. `cooldown_seconds` serves rules that name none."""
+    """Makes, changes, removes and reads rules. `cooldown_seconds` serves rules that name none.
 
-    def __init__(self, database: Database, clock: Clock, cooldown_seconds: float) -> None:
+    `quota` says how many a tenant may make; those of the rules file do not count.
+    """
+
+    def __init__(
+        self, database: Database, clock: Clock, cooldown_seconds: float, quota: QuotaOf
+    ) -> None:
         self._database, self._clock = database, clock
-        self._cooldown_seconds = cooldown_seconds
+        self._cooldown_seconds, self._quota = cooldown_seconds, quota
         self._parsed: dict[str, tuple[int, Rule]] = {}
 
     def parse(self, tenant: str, rule_id: str, body: object) -> Rule:
@@ -54,18 +58,22 @@ class RuleStore:
     async def create(self, tenant: str, body: Mapping[str, Any], actor: str) -> StoredRule:
         """A new rule.
 
-        Raises `RuleError`, `Conflict` if the tenant has one of that name, and `Unprocessable`
-        if it has `RULES_MAX` already.
+        Raises `RuleError`, `Conflict` if the tenant has one of that name, and `OverLimit` if it
+        has as many as its quota allows.
         """
         rule = self.parse(tenant, uuid.uuid4().hex, body)
+        most = (await self._quota(tenant)).rules
         now = self._clock.now()
         async with self._database.begin() as connection:
             await lock_tenant(connection, tenant)
             count = await connection.scalar(
                 select(func.count()).select_from(rules).where(rules.c.tenant == tenant)
             )
-            if (count or 0) >= RULES_MAX:
-                raise Unprocessable(f"a tenant may have {RULES_MAX} rules; delete one first")
+            if (count or 0) >= most:
+                raise OverLimit(
+                    f"the tenant has {count} rules and may have {most}; delete one first",
+                    retry_after=math.inf,  # no waiting helps
+                )
             await self._check_name(connection, tenant, rule)
             await connection.execute(
                 insert(rules).values(

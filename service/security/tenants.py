@@ -47,7 +47,7 @@ class TenantStore:
         settings: Settings,
     ) -> None:
         self._database, self._clock, self._forget = database, clock, forget
-        self._settings = settings
+        self._shipped, self._retention = settings.shipped_quota, settings.retention_seconds
         self._limits: dict[str, tuple[float, Tenant]] = {}
 
     async def create(self, tenant_id: str, name: str, actor: str) -> Tenant:
@@ -173,7 +173,7 @@ class TenantStore:
 
     def quota_of(self, tenant: Tenant) -> Quota:
         """The limits in force for this tenant."""
-        return in_force(tenant, self._settings.shipped_quota, self._settings.retention_seconds)
+        return in_force(tenant, self._shipped, self._retention)
 
     async def _update(
         self, tenant_id: str, values: dict[str, Any], action: str, actor: str

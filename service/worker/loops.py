@@ -232,7 +232,7 @@ class Worker:
             else:
                 telemetry.RULES_EVALUATED.inc()
         await self._w.engine.retire(tenant, {rule.id for rule in rules}, now)
-        await self._w.rule_health.report(tenant, errors)
+        await self._w.rule_health.report(tenant, self._w.engine.held(tenant) | errors)
 
     def _evaluate(self, rule: Rule, tenant: str, now: float) -> list[Judgement]:
         return evaluate(

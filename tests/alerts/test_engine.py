@@ -5,9 +5,11 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
+from prometheus_client import REGISTRY
 from sqlalchemy import text
+from structlog.testing import capture_logs
 
-from service.alerts.engine import OPEN_MAX, AlertEngine
+from service.alerts.engine import AlertEngine
 from service.domain.alerts import AlertState
 from service.domain.rules import Condition, EscalationPolicy, EscalationStep
 from service.storage.sql.engine import Database
@@ -273,15 +275,54 @@ async def test_one_transaction_or_nothing(quick: Bench) -> None:
 
 
 async def test_many_at_once_stay_together_and_in_bounds(
-    sqlite: Database, make_bench: Callable[..., Bench], monkeypatch: pytest.MonkeyPatch
+    sqlite: Database, make_bench: Callable[..., Bench]
 ) -> None:
-    monkeypatch.setattr("service.alerts.engine.OPEN_MAX", 250)
-    bench = make_bench(sqlite, max_alerts_per_hour=10_000)
+    bench = make_bench(sqlite, max_alerts_per_hour=10_000, active_alerts_max=250)
     regions = [f"r{i:04}" for i in range(300)]
-    assert len(await bench.judge(True, *regions)) == 250 < OPEN_MAX
+    assert len(await bench.judge(True, *regions)) == 250
     assert len(await bench.rows(outbox)) == 250
     assert len(await bench.judge(False, *regions)) == 250
     assert len(await bench.judge(True, *regions[250:])) == 50
+
+
+async def test_what_finds_no_room_is_told_and_begins_when_others_are_over(
+    bench: Bench, make_bench: Callable[..., Bench]
+) -> None:
+    bench = make_bench(bench.database, active_alerts_max=2)
+    held = REGISTRY.get_sample_value("offbeat_alerts_held_total") or 0.0
+    with capture_logs() as lines:
+        assert len(await bench.judge(True, "a", "b", "c", "d", "e")) == 2
+        bench.use(id="r2", name="Another")
+        assert await bench.judge(True, "f") == []
+    assert [(line["event"], line["held"]) for line in lines] == [("too many active alerts", 3)]
+    assert REGISTRY.get_sample_value("offbeat_alerts_held_total") == held + 4
+    text = "more series meet it and open no alert: the tenant has the 2 active alerts"
+    assert {id: why.partition(" that")[0] for id, why in bench.engine.held(TENANT).items()} == {
+        "r1": f"3 {text}",
+        "r2": f"1 {text}",
+    }
+    await bench.engine.retire(TENANT, {"r1"}, bench.clock.now())
+    assert list(bench.engine.held(TENANT)) == ["r1"]
+    bench.use(id="r1", name="High errors")
+    await bench.apply([judged(False, "a"), *(judged(True, r) for r in "bcde")])
+    (begun,) = await bench.apply(judged(True, r) for r in "bcde")
+    assert begun.labels["region"] == "c"
+    await bench.apply(judged(False, r) for r in "bcde")
+    assert bench.engine.held(TENANT) == {}
+
+
+async def test_two_workers_together_open_no_more_than_the_tenant_may_have(
+    bench: Bench, make_bench: Callable[..., Bench]
+) -> None:
+    bench = make_bench(bench.database, active_alerts_max=3)
+    engines = [bench.replica() for _ in range(2)]
+    for engine in engines:
+        await bench.judge(False, engine=engine)  # both have read that nothing is open
+    regions = (("a", "b"), ("c", "d"))
+    await asyncio.gather(
+        *(bench.judge(True, *some, engine=e) for some, e in zip(regions, engines, strict=True))
+    )
+    assert len(await bench.rows(alerts)) == 3
 
 
 async def test_no_value_is_no_number_in_json(bench: Bench) -> None:

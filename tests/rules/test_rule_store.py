@@ -1,27 +1,36 @@
 """Rules of tenants in SQL."""
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from redis.asyncio import Redis
-from sqlalchemy import insert, select, text
+from sqlalchemy import select, text
 
 from service.domain.clock import ManualClock
-from service.domain.errors import Conflict, NotFound, Unprocessable
+from service.domain.errors import Conflict, NotFound, OverLimit
+from service.domain.quotas import Quota
 from service.domain.rules import RuleBook
 from service.rules.form import RuleError
 from service.rules.health import RuleHealth
 from service.rules.loader import parse_file
-from service.rules.store import RULES_MAX, RuleStore
+from service.rules.store import RuleStore
+from service.settings import Settings
 from service.storage.redis import connect
 from service.storage.sql.engine import Database
-from service.storage.sql.tables import audit, rules
+from service.storage.sql.tables import audit
+
+RULES_MAX = 5
+
+
+async def quota(_tenant: str) -> Quota:
+    return replace(Settings().shipped_quota, rules=RULES_MAX)
 
 
 @pytest.fixture
 def rule_store(database: Database, clock: ManualClock) -> RuleStore:
-    return RuleStore(database, clock, 900.0)
+    return RuleStore(database, clock, 900.0, quota)
 
 
 def body(name: str = "A", **changes: Any) -> dict[str, Any]:
@@ -80,30 +89,23 @@ async def test_names_are_unique(rule_store: RuleStore, database: Database) -> No
     assert len(await actions(database)) == 3
 
 
-async def test_five_hundred_rules_and_no_more(rule_store: RuleStore, database: Database) -> None:
-    async with database.begin() as connection:
-        await connection.execute(
-            insert(rules),
-            [
-                {
-                    "id": f"{i:032}",
-                    "tenant": "acme",
-                    "name": f"r{i}",
-                    "body": body(f"r{i}"),
-                    "enabled": True,
-                    "version": 1,
-                    "created_at": 1.0,
-                    "updated_at": 1.0,
-                }
-                for i in range(RULES_MAX - 1)
-            ],
-        )
+async def test_as_many_rules_as_the_quota_says_and_no_more(
+    rule_store: RuleStore, database: Database, clock: ManualClock
+) -> None:
+    for i in range(RULES_MAX - 1):
+        await rule_store.create("acme", body(f"r{i}"), "x")
+    replica = RuleStore(database, clock, 900.0, quota)
     results = await asyncio.gather(
-        *(rule_store.create("acme", body(f"new {i}"), "x") for i in range(4)),
+        *(store.create("acme", body(f"{i}"), "x") for i, store in enumerate((rule_store, replica))),
         return_exceptions=True,
     )
-    assert sum(isinstance(result, Unprocessable) for result in results) == 3
+    (refused,) = [result for result in results if isinstance(result, OverLimit)]
+    assert str(refused) == "the tenant has 5 rules and may have 5; delete one first"
     await rule_store.create("other", body(), "x")
+    (first, *_) = await rule_store.list("acme")
+    await rule_store.update("acme", first.rule.id, body(first.rule.name, threshold=9), "x")
+    await rule_store.delete("acme", first.rule.id, "x")
+    await rule_store.create("acme", body("room again"), "x")
 
 
 async def test_a_wrong_rule_is_not_kept(rule_store: RuleStore, database: Database) -> None:
