@@ -61,10 +61,26 @@ class Settings(BaseSettings):
         description="Redis to use, e.g. redis://:password@host:6379/0, rediss:// for TLS or "
         "unix:///path. Empty, and no REDIS_HOST: the embedded store.",
     )
-    redis_host: str = Field("", description="Redis host, if REDIS_URL is not set.")
+    redis_host: str = Field(
+        "",
+        description="Redis host, if REDIS_URL is not set; of a cluster also several nodes, "
+        "`one:6379,two:6379`.",
+    )
     redis_port: int = Field(6379, ge=1, le=65535, description="Redis port, with REDIS_HOST.")
+    redis_user: str = Field("", description="User name, with REDIS_HOST, if Redis has users.")
     redis_password: SecretStr = Field(SecretStr(""), description="Password, with REDIS_HOST.")
     redis_ssl: bool = Field(False, description="Use TLS, with REDIS_HOST.")
+    redis_ca_file: str = Field(
+        "", description="Certificates (PEM) that Redis' is trusted by, besides the system's."
+    )
+    redis_cert_file: str = Field(
+        "", description="Our certificate (PEM), where Redis asks for one over TLS."
+    )
+    redis_key_file: str = Field("", description="Its key (PEM), if it is not in the same file.")
+    redis_cluster: bool = Field(
+        False,
+        description="Redis is a cluster; REDIS_URL or REDIS_HOST names any node, or several.",
+    )
     database_url: str = Field(
         "",
         description="postgresql://user:password@host/name or sqlite:///path. "
@@ -83,6 +99,17 @@ class Settings(BaseSettings):
     )
     retention_seconds: float = Field(
         35 * 86400.0, ge=3600, description="How long samples are kept in Redis."
+    )
+    rollup_retention_seconds: float = Field(
+        400 * 86400.0,
+        ge=3600,
+        description="How long five-minute roll-ups of the tenants' own series are kept.",
+    )
+    seal_after_seconds: float = Field(
+        3600.0,
+        ge=0,
+        description="How long after its end a chunk is packed and rolled up; best not before "
+        "late samples stop coming.",
     )
     metrics_buffer_size: int = Field(
         4096, ge=64, description="Recent samples of each series that a worker holds in memory."
@@ -232,9 +259,19 @@ class Settings(BaseSettings):
         if self.redis_host:
             secret = self.redis_password.get_secret_value()
             scheme = "rediss" if self.redis_ssl else "redis"
-            auth = f":{quote(secret, safe='')}@" if secret else ""
-            return f"{scheme}://{auth}{self.redis_host}:{self.redis_port}/0"
+            user = quote(self.redis_user, safe="")
+            auth = f"{user}:{quote(secret, safe='')}@" if secret else ""
+            nodes = ",".join(
+                self._with_port(node.strip()) for node in self.redis_host.split(",") if node.strip()
+            )
+            return f"{scheme}://{auth}{nodes}/0"
         return f"unix://{self.redis_socket}"
+
+    def _with_port(self, node: str) -> str:
+        if node.count(":") > 1 and not node.startswith("["):
+            node = f"[{node}]"  # IPv6
+        has_port = ":" in node.rpartition("]")[2]
+        return node if has_port else f"{node}:{self.redis_port}"
 
     @property
     def resolved_database_url(self) -> str:

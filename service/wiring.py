@@ -34,7 +34,8 @@ from service.storage import keys as store_keys
 from service.storage.append import LogWriter
 from service.storage.chunks import ChunkReader, ChunkWriter
 from service.storage.log import LogReader
-from service.storage.redis import ask, connect
+from service.storage.reach import reach
+from service.storage.redis import ask, connect_as_set
 from service.storage.registry import SeriesRegistry
 from service.storage.sql.engine import Database
 from service.storage.sql.migrate import migrate
@@ -124,6 +125,7 @@ class Wiring:
 
     async def check_layout(self) -> None:
         """`ConfigurationError` if the stored data was laid out with other settings than ours."""
+        await reach(self.redis, self.settings)
         ours = f"{self.settings.log_shards} shards, chunks of {self.bucket_ms} ms".encode()
         await ask(self.redis, "SET", store_keys.LAYOUT, ours, "NX")
         stored: bytes = await ask(self.redis, "GET", store_keys.LAYOUT)
@@ -146,7 +148,7 @@ async def wired(settings: Settings, clock: Clock | None = None) -> AsyncIterator
         clock = clock or settings.clock()
         database = Database(settings.resolved_database_url)
         stack.push_async_callback(database.close)
-        redis = connect(settings.resolved_redis_url)
+        redis = connect_as_set(settings)
         stack.push_async_callback(redis.aclose)
         key = settings.secret()
         bucket_ms = round(settings.chunk_seconds * 1000)

@@ -1,0 +1,134 @@
+"""A real Redis Cluster of masters without replicas, from the binary that the program embeds."""
+
+import contextlib
+import socket
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+from redis import Redis
+from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from service.storage.embedded import die_with_parent, find_server
+
+#: A node's bus listens on its port plus this; the program's default would leave the port range.
+_BUS = 1
+
+
+class Node:
+    """One server of the cluster."""
+
+    def __init__(self, folder: Path, port: int) -> None:
+        self.folder, self.port = folder, port
+        folder.mkdir(parents=True, exist_ok=True)
+        self.process = self._start()
+        self.client = Redis(port=port, socket_timeout=5, protocol=2)
+
+    def _start(self) -> "subprocess.Popen[bytes]":
+        options = {
+            "port": self.port,
+            "cluster-port": self.port + _BUS,
+            "bind": "127.0.0.1",
+            "dir": self.folder,
+            "cluster-enabled": "yes",
+            "cluster-node-timeout": 1000,
+            # The shards of the nodes that are left stay in service.
+            "cluster-require-full-coverage": "no",
+            "appendonly": "no",
+            "save": "",
+        }
+        return subprocess.Popen(
+            [find_server(), *(str(p) for k, v in options.items() for p in (f"--{k}", v))],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            preexec_fn=die_with_parent,
+        )
+
+    def ask(self, *command: Any) -> Any:
+        """What the node answers to a command, once it is up."""
+        deadline = time.monotonic() + 10
+        while True:
+            try:
+                return self.client.execute_command(*command)
+            except (OSError, RedisConnectionError):
+                assert time.monotonic() < deadline, f"no answer from {self.folder}"
+                time.sleep(0.01)
+
+    @property
+    def id(self) -> str:
+        """Its name in the cluster."""
+        return str(self.ask("CLUSTER", "MYID").decode())
+
+    def kill(self) -> None:
+        """End it like a machine that burns."""
+        self.process.kill()
+        self.process.wait()
+
+    def close(self) -> None:
+        """End it and drop our connection."""
+        self.client.close()
+        self.kill()
+
+
+class Cluster:
+    """Three masters, or as many as asked for, that share the slots equally."""
+
+    def __init__(self, folder: Path, size: int = 3) -> None:
+        self.nodes = [Node(folder / str(i), port) for i, port in enumerate(_ports(size))]
+        step = REDIS_CLUSTER_HASH_SLOTS // size
+        for i, node in enumerate(self.nodes):
+            end = REDIS_CLUSTER_HASH_SLOTS if i == size - 1 else (i + 1) * step
+            node.ask("CLUSTER", "ADDSLOTSRANGE", i * step, end - 1)
+            node.ask("CLUSTER", "SET-CONFIG-EPOCH", i + 1)
+        first = self.nodes[0]
+        for node in self.nodes[1:]:
+            node.ask("CLUSTER", "MEET", "127.0.0.1", first.port, first.port + _BUS)
+        self.wait()
+
+    @property
+    def url(self) -> str:
+        """One node."""
+        return f"redis://127.0.0.1:{self.nodes[0].port}"
+
+    def wait(self) -> None:
+        """Until every node sees every slot served."""
+        deadline = time.monotonic() + 20
+        whole = {"cluster_state": "ok", "cluster_slots_ok": str(REDIS_CLUSTER_HASH_SLOTS)}
+        for node in self.nodes:
+            while True:
+                state = node.ask("CLUSTER INFO")
+                if state.items() >= whole.items():
+                    break
+                assert time.monotonic() < deadline, state
+                time.sleep(0.01)
+
+    def owner(self, key: str) -> Node:
+        """The node of a key's slot, as the first node that answers has it."""
+        slot = key_slot(key.encode())
+        for first, last, master, *_ in self.nodes[0].ask("CLUSTER", "SLOTS"):
+            if first <= slot <= last:
+                return next(n for n in self.nodes if n.port == master[1])
+        raise AssertionError(f"nobody owns {slot}")
+
+    def close(self) -> None:
+        """End every node."""
+        for node in self.nodes:
+            node.close()
+
+
+def _ports(count: int) -> list[int]:
+    """Ports that are free, each with the next one for the bus."""
+    found: list[int] = []
+    with contextlib.ExitStack() as held:
+        while len(found) < count:
+            one, bus = (held.enter_context(socket.socket()) for _ in range(2))
+            one.bind(("127.0.0.1", 0))
+            port = one.getsockname()[1]
+            try:
+                bus.bind(("127.0.0.1", port + _BUS))
+            except (OSError, OverflowError):
+                continue
+            found.append(port)
+    return found
