@@ -19,6 +19,7 @@ from service.api import (
     reference,
     remote_write,
     rules,
+    series,
     tenants,
 )
 from service.dashboard import routes as pages
@@ -50,6 +51,7 @@ def create_app(wiring: Wiring) -> FastAPI:
         otlp,
         line_protocol,
         analytics,
+        series,
         rules,
         channels,
         notifications,

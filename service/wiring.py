@@ -33,10 +33,13 @@ from service.settings import Settings
 from service.storage import keys as store_keys
 from service.storage.append import LogWriter
 from service.storage.chunks import ChunkReader, ChunkWriter
+from service.storage.deletion import Deletion, Eraser
 from service.storage.log import LogReader
 from service.storage.reach import reach
 from service.storage.redis import ask, connect_as_set
 from service.storage.registry import SeriesRegistry
+from service.storage.rollups import RollupReader
+from service.storage.sealing import Sealer
 from service.storage.sql.engine import Database
 from service.storage.sql.migrate import migrate
 from service.storage.wake import WakeUps
@@ -59,6 +62,9 @@ class Wiring:
     registry: SeriesRegistry
     chunks: ChunkReader
     chunk_writer: ChunkWriter
+    sealer: Sealer
+    deletion: Deletion
+    eraser: Eraser
     log: LogReader
     source: Source
     intake: Intake
@@ -156,15 +162,17 @@ async def wired(settings: Settings, clock: Clock | None = None) -> AsyncIterator
         wake = WakeUps(redis)
         registry = SeriesRegistry(redis, settings.log_shards)
         chunks = ChunkReader(redis, settings.log_shards, bucket_ms)
-        source = Source(registry, chunks)
+        source = Source(registry, chunks, RollupReader(redis, settings.log_shards))
         log_writer = LogWriter(redis, settings.log_shards, settings.log_backlog_max, clock)
         intake = Intake(registry, log_writer, clock)
         writer = SeriesWriter(registry, log_writer)
 
+        deletion = Deletion(redis, settings.log_shards)
+
         async def forget(tenant: str) -> None:
+            await deletion.tenant(tenant)
+            # The worker erases too, what was in the log then; there may be none at work.
             await chunks.forget(tenant)
-            await registry.forget(tenant)
-            intake.forget(tenant)
 
         secrets = SecretBox(derive(key, "secrets"))
         tenants = TenantStore(database, clock, forget, settings)
@@ -190,7 +198,12 @@ async def wired(settings: Settings, clock: Clock | None = None) -> AsyncIterator
             wake=wake,
             registry=registry,
             chunks=chunks,
-            chunk_writer=ChunkWriter(redis, bucket_ms, retention_ms),
+            deletion=deletion,
+            eraser=Eraser(redis, chunks, bucket_ms, retention_ms),
+            chunk_writer=ChunkWriter(
+                redis, bucket_ms, retention_ms, round(settings.seal_after_seconds * 1000), clock
+            ),
+            sealer=Sealer(redis, bucket_ms, round(settings.rollup_retention_seconds * 1000)),
             log=LogReader(redis),
             source=source,
             intake=intake,

@@ -1,10 +1,11 @@
 """What SQL knows about each series' model: table `models`."""
 
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import delete, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from service.storage.sql.engine import Database
@@ -48,6 +49,14 @@ class ModelRecords:
             rows = await connection.execute(select(models).where(models.c.tenant == tenant))
         records = (ModelRecord(**{**row._mapping, "state": ModelState(row.state)}) for row in rows)
         return {record.series_id: record for record in records}
+
+    async def delete(self, tenant: str, series_ids: Collection[str]) -> None:
+        """Remove the records of these series (ids in hex)."""
+        async with self._database.begin() as connection:
+            for series_id in series_ids:
+                await connection.execute(
+                    delete(models).where(models.c.tenant == tenant, models.c.series_id == series_id)
+                )
 
     async def put(self, records: list[ModelRecord]) -> None:
         """Insert or replace."""

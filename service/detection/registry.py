@@ -122,6 +122,11 @@ class ModelRegistry:
         with self._lock:
             self._loaded.pop((tenant, series_hex), None)
 
+    def remove(self, tenant: str, series_hex: str) -> None:
+        """Delete the model of a series, if there is one."""
+        self.path(tenant, series_hex).unlink(missing_ok=True)
+        self.forget(tenant, series_hex)
+
     def prune(self, tenants: Collection[str]) -> list[str]:
         """Delete the models of tenants that are not among `tenants`; whose they were."""
         if not self.root.is_dir():

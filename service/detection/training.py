@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -124,9 +124,9 @@ class Trainer:
         report = TrainingReport()
         for tenant in tenants:
             known = await self._records.all(tenant)
-            for series in (await self._series.all(tenant)).values():
-                if series.is_derived:
-                    continue
+            own = [s for s in (await self._series.all(tenant)).values() if not s.is_derived]
+            await self._forget(tenant, known.keys() - {series.hex for series in own})
+            for series in own:
                 record = known.get(series.hex)
                 if self._is_due(tenant, series, record):
                     work.append((tenant, series, record))
@@ -134,9 +134,9 @@ class Trainer:
                     report += TrainingReport(skipped=1)
         done = 0
         for tenant in tenants:
-            own = [(series, record) for name, series, record in work if name == tenant]
-            for start in range(0, len(own), _AT_ONCE):
-                part = own[start : start + _AT_ONCE]
+            due = [(series, record) for name, series, record in work if name == tenant]
+            for start in range(0, len(due), _AT_ONCE):
+                part = due[start : start + _AT_ONCE]
                 report += await self._train(tenant, part)
                 done += len(part)
                 if progress is not None:
@@ -148,6 +148,13 @@ class Trainer:
         pool, self._pool = self._pool, None
         if pool is not None:
             pool.shutdown(wait=True, kill_workers=True)
+
+    async def _forget(self, tenant: str, deleted: Collection[str]) -> None:
+        """Remove the models of series that were deleted."""
+        if deleted:
+            for series_hex in deleted:
+                await asyncio.to_thread(self._models.remove, tenant, series_hex)
+            await self._records.delete(tenant, deleted)
 
     def _is_due(self, tenant: str, series: Series, record: ModelRecord | None) -> bool:
         if record is None or record.trained_at is None:

@@ -31,6 +31,12 @@ class Columns(NamedTuple):
         a, b = np.searchsorted(self.t, [start_ms, end_ms + 1])
         return Columns(self.t[a:b], self.v[a:b])
 
+    def pack(self) -> bytes:
+        """As 16-byte records of a chunk."""
+        points = np.empty(len(self.t), POINT)
+        points["t"], points["v"] = self
+        return points.tobytes()
+
 
 class Batch(NamedTuple):
     """Samples of many series of one tenant, in order of arrival: `id`, `t`, `v`, each (n,)."""
@@ -38,6 +44,11 @@ class Batch(NamedTuple):
     id: Ids
     t: Times
     v: Values
+
+    @classmethod
+    def empty(cls) -> "Batch":
+        """No samples."""
+        return cls(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float64))
 
     def pack(self) -> bytes:
         """As 24-byte records for the log."""

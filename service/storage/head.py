@@ -1,6 +1,6 @@
 """The newest samples of the series that a worker owns, in memory, for scoring and rules."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
 import numpy as np
@@ -116,6 +116,16 @@ class Head:
         t, v = self.columns(tenant, series)
         i = int(np.searchsorted(t, at_ms, side="right")) - 1
         return (int(t[i]), float(v[i])) if i >= 0 else None
+
+    def remove(self, tenant: str, ids: Iterable[int]) -> None:
+        """Forget some series of a tenant."""
+        gone = set(ids)
+        kept = {i: s for i, s in self._series.get(tenant, _EMPTY).items() if i not in gone}
+        if tenant in self._series:
+            self._series[tenant] = kept
+        buffers = self._buffers.get(tenant, {})
+        for series in gone & buffers.keys():
+            del buffers[series]
 
     def drop(self, tenant: str) -> None:
         """Forget a tenant."""

@@ -7,21 +7,26 @@ It is never capped: a cap would lose acknowledged samples. Over the backlog limi
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
 from redis.asyncio import Redis
 
 from service.storage import keys
-from service.storage.columns import Batch
+from service.storage.columns import Batch, Ids
 from service.storage.redis import ask, store_errors
 
 START = b"0-0"
 
 
 class Entry(NamedTuple):
-    """One applied or waiting request."""
+    """One applied or waiting request: samples, or a tombstone.
+
+    `erased` is None for samples; else the ids of the series to erase, none for all of the tenant's.
+    """
 
     id: bytes
     tenant: str
     batch: Batch
+    erased: Ids | None = None
 
 
 class LogReader:
@@ -55,7 +60,10 @@ class LogReader:
 
 
 def _entry(entry_id: bytes, fields: dict[bytes, bytes]) -> Entry:
-    return Entry(entry_id, fields[b"t"].decode(), Batch.unpack(fields[b"d"]))
+    tenant = fields[b"t"].decode()
+    if (erased := fields.get(b"x")) is not None:
+        return Entry(entry_id, tenant, Batch.empty(), np.frombuffer(erased, np.dtype("<i8")))
+    return Entry(entry_id, tenant, Batch.unpack(fields[b"d"]))
 
 
 def _entries(answer: object) -> list[tuple[bytes, dict[bytes, bytes]]]:

@@ -194,14 +194,3 @@ class SeriesRegistry:
         """The tenants that have series in a shard."""
         members = await ask(self._redis, "SMEMBERS", keys.shard_tenants(shard))
         return sorted(t.decode() for t in members)
-
-    async def forget(self, tenant: str) -> None:
-        """Drop a tenant's series from the registry."""
-        shard = keys.shard_of(tenant, self._shards)
-        names = [name for derived in (False, True) for name in self._keys(tenant, derived)]
-        async with store_errors():
-            await self._redis.incr(keys.generation(shard, tenant))
-            await self._redis.delete(*names)
-            await self._redis.srem(keys.shard_tenants(shard), tenant)
-        self._known.pop((tenant, False), None)
-        self._known.pop((tenant, True), None)

@@ -1,6 +1,7 @@
 """From the log to chunks and head: what keeps a shard's samples."""
 
 from collections.abc import Callable, Iterable
+from itertools import groupby
 
 import structlog
 
@@ -23,15 +24,20 @@ _BLOCK_MS = 200
 class Keeper:
     """Follows the logs of the owned shards.
 
-    `shown(tenant, ids)` is called when samples of these series are in the head.
+    `shown(tenant, ids)` is called when samples of these series are in the head,
+    `erased(tenant, ids)` when they are gone from it.
     """
 
     def __init__(
-        self, wiring: Wiring, shards: Shards, shown: Callable[[str, Iterable[int]], None]
+        self,
+        wiring: Wiring,
+        shards: Shards,
+        shown: Callable[[str, Iterable[int]], None],
+        erased: Callable[[str, Iterable[int]], None],
     ) -> None:
         self._w = wiring
         self._shards = shards
-        self._shown = shown
+        self._shown, self._erased = shown, erased
         self._at_once: dict[int, int] = {}
 
     async def follow(self, shard: int) -> None:
@@ -50,32 +56,50 @@ class Keeper:
             self._shards.caught_up.add(shard)
 
     async def _apply(self, shard: int, entries: list[Entry]) -> bool:
+        """Apply entries in their order; False if the shard is another worker's."""
+        epoch = self._shards.epochs[shard]
         try:
-            await self._w.chunk_writer.apply(shard, self._shards.epochs[shard], entries)
+            for tombstone, group in groupby(entries, lambda entry: entry.erased is not None):
+                if tombstone:
+                    for entry in group:
+                        await self._erase(shard, epoch, entry)
+                else:
+                    await self._keep(shard, epoch, list(group))
         except LostLease as error:
             log.warning("shard lost", shard=shard, reason=str(error))
             self._shards.drop(shard)
             return False
-        self._shards.positions[shard] = entries[-1].id
-        await self._show(shard, entries)
-        samples = sum(len(entry.batch.id) for entry in entries)
-        telemetry.SAMPLES_STORED.inc(samples)
         backlog = 0
         if len(entries) == self._at_once[shard]:
             backlog = (await self._w.log.backlog([shard]))[shard]
         telemetry.LOG_BACKLOG.labels(shard=str(shard)).set(backlog)
+        samples = sum(len(entry.batch.id) for entry in entries)
         fitting = _SAMPLES_AT_ONCE * len(entries) // max(1, samples)
         self._at_once[shard] = max(1, min(_ENTRIES_AT_ONCE, fitting))
         return True
 
-    async def _show(self, shard: int, entries: list[Entry]) -> None:
-        """Add applied entries to the head."""
+    async def _keep(self, shard: int, epoch: int, entries: list[Entry]) -> None:
+        """Samples to chunks, then to the head."""
+        await self._w.chunk_writer.apply(shard, epoch, entries)
+        self._shards.positions[shard] = entries[-1].id
         head = self._shards.head
         for tenant, batch in _by_tenant(entries).items():
+            telemetry.SAMPLES_STORED.inc(len(batch.id))
             if unknown := head.unknown(tenant, batch.id):
                 head.add_series(tenant, await self._w.registry.lookup(tenant, unknown))
                 self._shards.seen(shard, tenant)
             self._shown(tenant, head.extend(tenant, *batch))
+
+    async def _erase(self, shard: int, epoch: int, tombstone: Entry) -> None:
+        """What a tombstone names, from chunks and head."""
+        now_ms = round(self._w.clock.now() * 1000)
+        await self._w.eraser.apply(shard, epoch, tombstone, now_ms)
+        self._shards.positions[shard] = tombstone.id
+        if tombstone.erased is not None and len(tombstone.erased):
+            self._shards.head.remove(tombstone.tenant, tombstone.erased.tolist())
+            self._erased(tombstone.tenant, tombstone.erased.tolist())
+        else:
+            self._shards.forget(tombstone.tenant)
 
 
 def _by_tenant(entries: list[Entry]) -> dict[str, Batch]:

@@ -40,7 +40,7 @@ class Worker:
     def __init__(self, wiring: Wiring) -> None:
         self._w = wiring
         self._shards = Shards(wiring, self._shown, self._forgotten)
-        self._keeper = Keeper(wiring, self._shards, self._shown)
+        self._keeper = Keeper(wiring, self._shards, self._shown, self._erased)
         self._stop = asyncio.Event()
         self._changed = asyncio.Event()
         self._rules_changed = asyncio.Event()
@@ -105,6 +105,12 @@ class Worker:
         """Samples of these series are in the head."""
         self._dirty.setdefault(tenant, set()).update(ids)
         self._changed.set()
+
+    def _erased(self, tenant: str, ids: Iterable[int]) -> None:
+        """These series were deleted."""
+        for series in ids:
+            self._dirty.get(tenant, set()).discard(series)
+            self._scored.pop((tenant, series), None)
 
     def _forgotten(self, tenant: str) -> None:
         self._dirty.pop(tenant, None)

@@ -18,6 +18,7 @@ from service.storage import keys
 from service.storage.append import LogWriter
 from service.storage.chunks import ChunkReader, ChunkWriter
 from service.storage.columns import Batch
+from service.storage.deletion import Deletion
 from service.storage.head import Head
 from service.storage.lease import Leases
 from service.storage.log import START, LogReader
@@ -135,7 +136,7 @@ async def test_another_process_sees_new_series_at_once(redis: Redis) -> None:
     series = Series.of("m", {"a": "ü\n"})
     await mine.register("acme", [series])
     assert await theirs.all("acme") == {series.id: series}
-    await mine.forget("acme")
+    await Deletion(redis, 4).tenant("acme")
     assert await theirs.all("acme") == {}
 
 

@@ -1,6 +1,7 @@
 """The whole application in this process, on real stores, with a clock that the test moves."""
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import httpx
@@ -41,3 +42,10 @@ def calling(parts: Wiring, headers: dict[str, str] | None = None) -> httpx.Async
     return httpx.AsyncClient(
         transport=transport, base_url="http://offbeat.test", headers=headers or {}
     )
+
+
+async def until(condition: Callable[[], Awaitable[object]], seconds: float = 15) -> None:
+    """Wait until the condition holds; `TimeoutError` if it does not in time."""
+    async with asyncio.timeout(seconds):
+        while not await condition():  # noqa: ASYNC110 - it looks at other processes and stores
+            await asyncio.sleep(0.02)
