@@ -5,100 +5,43 @@ import re
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
 import pytest
 
 from service.storage.embedded import EmbeddedStore
-from service.supervisor import free_port
 from tests.support.roles import PYTHON, wait_ready, wait_until
+from tests.support.served import Served, serving
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
 
-@contextmanager
-def serving(folder: Path, **environment: str) -> Iterator["Served"]:
-    served = Served(folder, environment)
-    try:
-        yield served
-    finally:
-        served.process.kill()
-        served.process.wait()
+def record_and_read_back(served: Served) -> None:
+    wait_ready(served.url, served.process, served.log)
+    http = httpx.Client(base_url=served.url, headers={"X-API-Key": served.admin_key}, timeout=10)
+    with http:
+        made = http.post("/tenants", json={"id": "served", "name": "Served"})
+        assert made.status_code in (201, 409), made.text
+        as_tenant = {"X-Tenant-ID": "served"}
+        now = round(time.time(), 3)
+        sent = http.post(
+            "/analytics/metrics",
+            json={"name": "plays", "value": 42, "timestamp": now},
+            headers=as_tenant,
+        )
+        assert sent.json() == {"accepted": 1}, sent.text
 
+        def values() -> list[float]:
+            listed = http.get("/analytics/series", headers=as_tenant).json()["items"]
+            if not listed:
+                return []
+            path = f"/analytics/series/{listed[0]['id']}/samples"
+            read = http.get(path, params={"start": now - 1, "end": now + 1}, headers=as_tenant)
+            found: list[float] = read.json()["v"]
+            return found
 
-class Served:
-    def __init__(self, folder: Path, environment: dict[str, str]) -> None:
-        self.port = free_port("127.0.0.1")
-        self.url = f"http://127.0.0.1:{self.port}"
-        self.log = folder / "log.txt"
-        clean = {k: v for k, v in os.environ.items() if k not in ("REDIS_URL", "DATABASE_URL")}
-        with self.log.open("wb") as out:
-            self.process = subprocess.Popen(
-                [*PYTHON, "serve", "--data-dir", str(folder / "data"), "--port", str(self.port)],
-                env=clean | environment,
-                cwd=folder,
-                stdout=out,
-                stderr=out,
-            )
-        wait_until(lambda: "Ctrl-C stops it" in self.said or self.process.poll(), 60, self.said)
-        assert self.process.poll() is None, self.said
-
-    @property
-    def said(self) -> str:
-        return self.log.read_text()
-
-    @property
-    def admin_key(self) -> str:
-        return (self.log.parent / "data" / "admin.key").read_text().strip()
-
-    def children(self) -> dict[str, int]:
-        """Process ids of the children by what they are."""
-        found = {}
-        for entry in Path("/proc").iterdir():
-            if not entry.name.isdigit():
-                continue
-            try:
-                parent = int((entry / "stat").read_text().rsplit(")", 1)[1].split()[1])
-                command = (entry / "cmdline").read_bytes().decode().split("\0")
-            except (FileNotFoundError, ProcessLookupError):
-                continue
-            if parent == self.process.pid and len(command) > 2:  # a zombie has no command
-                is_store = "valkey" in command[0] or "redis" in command[0]
-                found["store" if is_store else command[-2]] = int(entry.name)
-        return found
-
-    def stop(self) -> int:
-        self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(40)
-
-    def record_and_read_back(self) -> None:
-        wait_ready(self.url, self.process, self.log)
-        http = httpx.Client(base_url=self.url, headers={"X-API-Key": self.admin_key}, timeout=10)
-        with http:
-            made = http.post("/tenants", json={"id": "served", "name": "Served"})
-            assert made.status_code in (201, 409), made.text
-            as_tenant = {"X-Tenant-ID": "served"}
-            now = round(time.time(), 3)
-            sent = http.post(
-                "/analytics/metrics",
-                json={"name": "plays", "value": 42, "timestamp": now},
-                headers=as_tenant,
-            )
-            assert sent.json() == {"accepted": 1}, sent.text
-
-            def values() -> list[float]:
-                listed = http.get("/analytics/series", headers=as_tenant).json()["items"]
-                if not listed:
-                    return []
-                path = f"/analytics/series/{listed[0]['id']}/samples"
-                read = http.get(path, params={"start": now - 1, "end": now + 1}, headers=as_tenant)
-                found: list[float] = read.json()["v"]
-                return found
-
-            assert wait_until(values, 10, self.said) == [42.0]
+        assert wait_until(values, 10, served.said) == [42.0]
 
 
 def _alive(pid: int) -> bool:
@@ -119,7 +62,7 @@ def test_it_starts_from_nothing_says_where_everything_is_and_stops(short_tmp: Pa
         assert (folder / "data" / "admin.key").stat().st_mode & 0o777 == 0o600
         for line in (f"dashboard  {served.url}/", "private store, SQLite", "rules"):
             assert line in served.said
-        served.record_and_read_back()
+        record_and_read_back(served)
         children = served.children()
         assert set(children) == {"store", "api", "worker", "scheduler"}
         assert served.stop() == 0
@@ -128,7 +71,7 @@ def test_it_starts_from_nothing_says_where_everything_is_and_stops(short_tmp: Pa
     with serving(folder) as again:  # the key is shown once, the data is still there
         assert "ob_" not in again.said
         assert f"in {folder / 'data' / 'admin.key'}" in again.said
-        again.record_and_read_back()
+        record_and_read_back(again)
 
 
 def test_children_die_with_a_killed_parent_and_are_restarted_when_they_die(
@@ -144,7 +87,7 @@ def test_children_die_with_a_killed_parent_and_are_restarted_when_they_die(
                 lambda n=name: served.children().get(n, first[n]) != first[n], 20, served.said
             )
             assert f"{name} ended (SIGKILL)" in served.said
-        served.record_and_read_back()
+        record_and_read_back(served)
         children = served.children()
         served.process.kill()
         served.process.wait()
@@ -160,7 +103,7 @@ def test_against_redis_and_postgresql(
         assert "Redis as configured, database as configured" in served.said
         assert "store" not in served.children()
         assert not (folder / "data" / "offbeat.db").exists()
-        served.record_and_read_back()
+        record_and_read_back(served)
         assert served.stop() == 0
 
 

@@ -1,0 +1,35 @@
+"""`python -m tests.soak`: the long runs, with figures. Status 1 if a promise was broken."""
+
+import asyncio
+import sys
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tests.soak import kills
+
+app = typer.Typer(help="Long runs that look for lost samples.", no_args_is_help=True)
+
+
+@app.command("kills")
+def kill_soak(
+    samples: int = 1_000_000,
+    count: Annotated[int, typer.Option("--kills")] = 100,
+    seed: int = 1,
+    log: Annotated[Path | None, typer.Option(help="Where the service's log goes.")] = None,
+) -> None:
+    """Record stamped samples while api, worker and store are killed; compare."""
+    plan = kills.Plan(samples=samples, kills=count, pause=(0.1, 2.5), seed=seed)
+    with tempfile.TemporaryDirectory(prefix="soak-") as folder:
+        report = asyncio.run(kills.run(Path(folder), plan))
+    if log is not None:
+        log.write_text(report.log)
+    for line in report.lines():
+        typer.echo(line)
+    sys.exit(1 if report.difference.wrong else 0)
+
+
+if __name__ == "__main__":
+    app()
