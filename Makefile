@@ -6,7 +6,7 @@ VENDOR := service/dashboard/static/vendor
 # Test processes: one more than cores, for some tests mostly wait.
 WORKERS ?= $(shell $(PYTHON) -c "import os; print((os.cpu_count() or 1) + 1)")
 
-.PHONY: setup demo serve test check format lint types layers docs clean
+.PHONY: setup demo serve test bench check format lint types layers docs clean
 
 setup: $(VENV)/.installed $(VENDOR)/.installed
 
@@ -30,6 +30,9 @@ serve: setup
 
 test: setup
 	$(BIN)/pytest -n $(WORKERS) --dist loadgroup -q
+
+bench: setup
+	$(BIN)/python -m bench $(ARGS)
 
 check: setup lint types layers test
 
