@@ -1,6 +1,6 @@
-"""The scheduler: trains, escalates, and sends what is in the outbox.
+"""The scheduler: trains, keeps what was used, escalates, and sends what is in the outbox.
 
-Training runs on the scheduler that leads; the leader lock saves work and correctness never
+Training and usage run on the scheduler that leads; the leader lock saves work and correctness never
 depends on it. Escalations and the outbox are claimed row by row, so every scheduler takes part.
 """
 
@@ -24,6 +24,9 @@ log = structlog.get_logger(__name__)
 #: Real seconds between looks at the timers when nothing wakes them.
 _TIMERS_POLL = 1.0
 
+#: Real seconds between copies of what tenants used to SQL.
+_USAGE_SECONDS = 60.0
+
 
 class Scheduler:
     """One scheduler process. `run` returns when `stop` is set."""
@@ -42,6 +45,14 @@ class Scheduler:
             self._train,
             IntervalTrigger(seconds=self._w.settings.training_interval),
             id="train",
+            max_instances=1,
+            coalesce=True,
+            misfire_grace_time=None,
+        )
+        jobs.add_job(
+            self._keep_usage,
+            IntervalTrigger(seconds=_USAGE_SECONDS),
+            id="usage",
             max_instances=1,
             coalesce=True,
             misfire_grace_time=None,
@@ -65,6 +76,7 @@ class Scheduler:
                 self._training.cancel()
                 await asyncio.wait({self._training}, timeout=5)
             await asyncio.to_thread(self._w.trainer.close)
+            await self._keep_usage()
             await self._guard(self._leases.resign, "leadership")
 
     async def _train(self) -> None:
@@ -93,6 +105,13 @@ class Scheduler:
                 )
         finally:
             renewing.cancel()
+
+    async def _keep_usage(self) -> None:
+        await self._guard(self._keep_usage_if_leading, "usage")
+
+    async def _keep_usage_if_leading(self) -> None:
+        if await self._leases.lead():
+            await self._w.usage.keep()
 
     async def _keep_leading(self) -> None:
         while True:

@@ -42,6 +42,7 @@ from service.storage.rollups import RollupReader
 from service.storage.sealing import Sealer
 from service.storage.sql.engine import Database
 from service.storage.sql.migrate import migrate
+from service.storage.usage import UsageBook
 from service.storage.wake import WakeUps
 
 if TYPE_CHECKING:
@@ -72,6 +73,7 @@ class Wiring:
     secrets: SecretBox
     keys: KeyRing
     tenants: TenantStore
+    usage: UsageBook
     sessions: Sessions
     model_key: bytes
     model_records: ModelRecords
@@ -169,7 +171,10 @@ async def wired(settings: Settings, clock: Clock | None = None) -> AsyncIterator
 
         deletion = Deletion(redis, settings.log_shards)
 
+        usage = UsageBook(redis, database, clock, settings.log_shards)
+
         async def forget(tenant: str) -> None:
+            await usage.forget(tenant)
             await deletion.tenant(tenant)
             # The worker erases too, what was in the log then; there may be none at work.
             await chunks.forget(tenant)
@@ -211,6 +216,7 @@ async def wired(settings: Settings, clock: Clock | None = None) -> AsyncIterator
             secrets=secrets,
             keys=KeyRing(database, clock),
             tenants=tenants,
+            usage=usage,
             sessions=Sessions(key, people, redis),
             model_key=derive(key, "models"),
             model_records=ModelRecords(database),

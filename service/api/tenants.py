@@ -1,14 +1,19 @@
 """Tenants and their quotas: for the platform's operators."""
 
-from typing import Annotated
+from dataclasses import asdict
+from datetime import date, timedelta
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from service.api.deps import allow, tenant_in_path, wiring
 from service.domain.clock import iso
+from service.domain.errors import Unprocessable
 from service.domain.tenants import TENANT_ID, Permission, Principal, Tenant
 from service.security.tenants import TenantStore
+from service.storage.usage import as_csv
 
 router = APIRouter(prefix="/tenants", tags=["tenants"])
 
@@ -83,6 +88,35 @@ class TenantView(BaseModel):
     quota: Limits
 
 
+class DayUsed(BaseModel):
+    """What a tenant used on a UTC day."""
+
+    day: date
+    samples: int = Field(description="Samples kept")
+    requests: int = Field(description="Recording requests taken")
+    refused: int = Field(description="Recording requests refused over the quota")
+    series: int = Field(description="The most series seen that day")
+    notifications: int = Field(description="Notifications sent")
+
+
+class UsagePage(BaseModel):
+    """The days on which something was used, oldest first; `next` is always null."""
+
+    items: list[DayUsed]
+    next: str | None
+
+
+_DAYS_MAX = 400
+_DAYS = 30
+_USAGE: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "As JSON, or as CSV if the request accepts text/csv",
+        "content": {"text/csv": {"schema": {"type": "string"}}},
+    }
+}
+_DATE = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$"
+
+
 class TenantPage(BaseModel):
     """Some tenants; `next` is the cursor of the page that follows, or null."""
 
@@ -142,6 +176,40 @@ async def set_quota(
     return _shown(await parts.tenants.set_quota(tenant, quota, principal.actor), parts.tenants)
 
 
+@router.get(
+    "/{tenant_id}/usage",
+    summary="What a tenant used, by day",
+    response_model=UsagePage,
+    responses=_USAGE,
+)
+async def usage(
+    request: Request,
+    principal: Operator,
+    tenant_id: str,
+    first: Annotated[str | None, Query(alias="from", pattern=_DATE)] = None,
+    last: Annotated[str | None, Query(alias="to", pattern=_DATE)] = None,
+) -> Response:
+    """From one UTC day to another, both included; the last 30 days if none is named.
+
+    Today is exact as of now. Days on which nothing was used are left out.
+    """
+    parts, tenant = wiring(request), tenant_in_path(principal, tenant_id)
+    end = _day(last, "to") or parts.usage.today
+    begin = _day(first, "from") or end - min(end - date.min, timedelta(days=_DAYS - 1))
+    if begin > end:
+        raise Unprocessable(f"from ({begin}) is later than to ({end})", where="from")
+    if end - begin >= timedelta(days=_DAYS_MAX):
+        raise Unprocessable(f"ask for {_DAYS_MAX} days at most", where="from")
+    days = await parts.usage.of(tenant, begin, end)
+    accepted = request.headers.get("accept", "").split(",")
+    if any(kind.partition(";")[0].strip().lower() == "text/csv" for kind in accepted):
+        name = f"usage-{tenant}-{begin}-{end}.csv"
+        headers = {"Content-Disposition": f'attachment; filename="{name}"'}
+        return Response("".join(as_csv(days)), 200, headers, "text/csv")
+    page = UsagePage(items=[DayUsed(**asdict(day)) for day in days], next=None)
+    return JSONResponse(page.model_dump(mode="json"))
+
+
 @router.delete("/{tenant_id}", status_code=204, summary="Delete a tenant with all its data")
 async def remove(request: Request, principal: Administrator, tenant_id: str) -> None:
     """Its keys end first; then its samples, rules, alerts and everything else is removed."""
@@ -157,3 +225,12 @@ def _shown(tenant: Tenant, store: TenantStore) -> TenantView:
         created_at=iso(tenant.created_at),
         quota=Limits.model_validate(store.quota_of(tenant), from_attributes=True),
     )
+
+
+def _day(text: str | None, where: str) -> date | None:
+    if text is None:
+        return None
+    try:
+        return date.fromisoformat(text)
+    except ValueError as error:
+        raise Unprocessable(f"{text} is no day; write YYYY-MM-DD", where=where) from error

@@ -140,6 +140,10 @@ class TenantStore:
             await connection.execute(delete(api_keys).where(api_keys.c.tenant == tenant_id))
         await self._forget(tenant_id)
         async with self._database.begin() as connection:
+            # Whoever writes of the tenant while holding its row is done before, or finds it gone.
+            await connection.execute(
+                select(tenants.c.id).where(tenants.c.id == tenant_id).with_for_update()
+            )
             removed = {}
             for table in metadata.sorted_tables:
                 if "tenant" in table.c:

@@ -29,6 +29,7 @@ TABLE = {
     ("PATCH", "/tenants/{tenant_id}"): Permission.ADMINISTER,
     ("DELETE", "/tenants/{tenant_id}"): Permission.ADMINISTER,
     ("PUT", "/tenants/{tenant_id}/quota"): Permission.ADMINISTER,
+    ("GET", "/tenants/{tenant_id}/usage"): Permission.CONFIGURE,
     ("POST", "/tenants/{tenant_id}/keys"): Permission.CONFIGURE,
     ("GET", "/tenants/{tenant_id}/keys"): Permission.CONFIGURE,
     ("GET", "/tenants/{tenant_id}/keys/{key_id}"): Permission.CONFIGURE,

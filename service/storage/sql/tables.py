@@ -172,7 +172,7 @@ outbox = Table(
     Column("created_at", UnixTime, nullable=False),
     Column("due_at", UnixTime, nullable=False),
     Column("lease_until", UnixTime),
-    Column("sent_at", UnixTime),
+    Column("sent_at", UnixTime, index=True),
     Column("last_error", Text),
     Index("ix_outbox_state_due", "state", "due_at"),
     Index("ix_outbox_tenant_created", "tenant", "created_at"),

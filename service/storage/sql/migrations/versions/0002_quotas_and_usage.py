@@ -29,9 +29,14 @@ def upgrade() -> None:
         sa.Column("notifications", sa.Integer(), nullable=False),
         sa.PrimaryKeyConstraint("tenant", "day", name=op.f("pk_usage")),
     )
+    with op.batch_alter_table("outbox", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_outbox_sent_at"), ["sent_at"], unique=False)
 
 
 def downgrade() -> None:
+
+    with op.batch_alter_table("outbox", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_outbox_sent_at"))
 
     op.drop_table("usage")
     with op.batch_alter_table("tenants", schema=None) as batch_op:
