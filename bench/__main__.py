@@ -1,40 +1,136 @@
 """`python -m bench`: every measurement, or the one that is named."""
 
+import json
+import sys
+from dataclasses import replace
 from typing import Annotated
 
 import typer
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+from bench import fairness as fair
+from bench import ingest as recording
+from bench import report
+from bench.bodies import PROTOCOLS
+
+app = typer.Typer(
+    help="Measure the program on this machine.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+_SIZES = (1, 100, 2000, 10_000)
+_QUICK_SECONDS = 2.0
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+Quick = Annotated[bool, typer.Option("--quick", help="What has a target, for two seconds each.")]
+
+
+def _say(line: str) -> None:
+    if sys.stderr.isatty():
+        report.err.print(f"… {line}", style="dim", markup=False)
+
+
+@app.callback(invoke_without_command=True)
+def everything(context: typer.Context, as_json: AsJson = False, quick: Quick = False) -> None:
+    """Everything, unless a measurement is named."""
+    if context.invoked_subcommand is not None:
+        return
+    good = _ingest(_cells(quick=quick), baseline=_QUICK_SECONDS, as_json=as_json)
+    good &= _fairness(5.0 if not quick else 3.0, 3 if not quick else 1, as_json=as_json)
+    raise typer.Exit(0 if good else 1)
 
 
 @app.command()
 def ingest(
-    protocol: Annotated[list[str] | None, typer.Option(help="Only these protocols.")] = None,
-    per_request: Annotated[list[int] | None, typer.Option(help="Only these sizes.")] = None,
+    protocol: Annotated[list[str] | None, typer.Option(help="Only this; repeatable.")] = None,
+    per_request: Annotated[
+        list[int] | None, typer.Option(help="Samples a request; repeatable.")
+    ] = None,
+    seconds: Annotated[float, typer.Option(help="Length of each run.")] = 5.0,
+    series: Annotated[int, typer.Option(help="Series that the samples belong to.")] = 10_000,
+    connections: Annotated[int, typer.Option(help="0: 4, or 32 for small requests.")] = 0,
+    baseline: Annotated[
+        float, typer.Option(help="Seconds through the slow decoder; 0: none.")
+    ] = _QUICK_SECONDS,
+    slow: Annotated[bool, typer.Option("--slow", help="Only the slow decoder.")] = False,
+    profile: Annotated[
+        str, typer.Option(help="api or worker: run it under cProfile, no baseline.")
+    ] = "",
+    quick: Quick = False,
+    as_json: AsJson = False,
+) -> None:
+    """Samples a second through HTTP, decode, log and chunks, with latency, CPU and memory."""
+    for name in protocol or ():
+        if name not in PROTOCOLS:
+            raise typer.BadParameter(f"{name}: there are {', '.join(PROTOCOLS)}")
+    cells = _cells(
+        protocol,
+        per_request,
+        quick=quick,
+        seconds=seconds,
+        series=series,
+        connections=connections,
+        slow=slow,
+        profile=profile,
+    )
+    good = _ingest(cells, baseline=0 if profile or slow else baseline, as_json=as_json)
+    raise typer.Exit(0 if good else 1)
+
+
+@app.command()
+def fairness(
+    seconds: Annotated[float, typer.Option(help="Length of each run.")] = 5.0,
+    pairs: Annotated[int, typer.Option(help="Runs alone and beside the other.")] = 3,
+    as_json: AsJson = False,
+) -> None:
+    """What a tenant notices of another that sends ten times its quota."""
+    raise typer.Exit(0 if _fairness(seconds, pairs, as_json=as_json) else 1)
+
+
+def _cells(
+    protocols: list[str] | None = None,
+    sizes: list[int] | None = None,
+    *,
+    quick: bool = False,
     seconds: float = 5.0,
     series: int = 10_000,
     connections: int = 0,
     slow: bool = False,
     profile: str = "",
-) -> None:
-    """Record."""
-    from bench.ingest import Cell, measure
-
-    for name in protocol or ["remote_write"]:
-        for size in per_request or [2000]:
-            row = measure(Cell(name, size, seconds, series, connections, slow, profile))
-            print(f"{name} {size}: {row.rate:,.0f} samples/s all included, ", end="")
-            print(f"{row.acknowledged:,.0f} acknowledged, drain {row.drain:.2f} s")
-            print(f"  p50 {row.load.p50:.1f} ms, p99 {row.load.p99:.1f} ms, {row.load}")
-            print("  CPU s/M", {role: round(used, 3) for role, used in row.cpu.items()})
-            print(f"  store {row.store_bytes:.1f} B/sample, worker {row.worker_bytes:.1f}")
-            print(f"  read back: {row.wrong or 'as it was sent'}")
-            print(row.profile)
+) -> list[recording.Cell]:
+    cells = []
+    for protocol in protocols or PROTOCOLS:
+        for size in sizes or sorted({*_SIZES, *((1000,) if protocol == "json" else ())}):
+            cell = recording.Cell(protocol, size, seconds, series, connections, slow, profile)
+            if not quick:
+                cells.append(cell)
+            elif recording.target_of(cell) or sizes:
+                cells.append(replace(cell, seconds=_QUICK_SECONDS))
+    return cells
 
 
-@app.callback()
-def _root() -> None:
-    """Measure the program."""
+def _ingest(cells: list[recording.Cell], *, baseline: float, as_json: bool) -> bool:
+    before = report.machine()
+    rows = list(recording.compare(cells, baseline, _say))
+    if as_json:
+        print(json.dumps({"machine": before, "ingest": [row.plain() for row in rows]}))
+    else:
+        report.ingest(rows, before)
+        for row in rows:
+            if row.fast.profile:
+                print(row.fast.profile)
+    return not any(row.problems for row in rows)
+
+
+def _fairness(seconds: float, pairs: int, *, as_json: bool) -> bool:
+    _say("fairness")
+    found = fair.measure(seconds, pairs)
+    if as_json:
+        print(json.dumps({"fairness": found.plain()}))
+    else:
+        report.fairness(found)
+    return not found.problems
 
 
 if __name__ == "__main__":

@@ -1,10 +1,19 @@
 """`ingest`: samples a second, latency, CPU and memory, through HTTP to the chunks."""
 
+import io
+import os
 import pstats
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 
 from bench.load import Outcome, Plan, Sender
 from bench.service import Service
+
+#: Samples/s to reach and to aim at, all included, by protocol and samples a request.
+_TARGETS = {("remote_write", 2000): (0.7e6, 1.5e6), ("json", 1000): (0.4e6, 0.9e6)}
+_TARGET_OF_ONE = (4e3, 20e3)
+#: Lines of a profile.
+_LINES = 40
 
 
 @dataclass(frozen=True)
@@ -40,11 +49,76 @@ class Row:
     worker_bytes: float  # per sample
     wrong: str  # what was not read back as it was sent
     profile: str = ""
-    extra: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def by_cpu(self) -> float:
+        """Samples/s that all cores would do at this cost: the bound that no noise lowers."""
+        return len(os.sched_getaffinity(0)) * 1e6 / max(sum(self.cpu.values()), 1e-9)
+
+
+@dataclass
+class Comparison:
+    """The program and, with the slow decoder, its baseline."""
+
+    fast: Row
+    slow: Row | None
+
+    @property
+    def ratio(self) -> float | None:
+        """How many times the samples/s of the baseline."""
+        return self.fast.rate / self.slow.rate if self.slow and self.slow.rate else None
+
+    @property
+    def problems(self) -> list[str]:
+        """What was not answered or not kept as it should."""
+        found = []
+        for row in (self.fast, self.slow):
+            if row is None:
+                continue
+            cell, load = row.cell, row.load
+            name = f"{cell.protocol}, {cell.per_request} a request{', slow' * cell.slow}"
+            if row.wrong:
+                found.append(f"{name}: {row.wrong}")
+            if load.errors or load.refused or load.unavailable:
+                found.append(
+                    f"{name}: {load.refused} times 429, {load.unavailable} times 503, "
+                    f"{load.errors} other errors; the first said {load.said}"
+                )
+        return found
 
     def plain(self) -> dict[str, object]:
         """As JSON."""
-        return asdict(self)
+        target = target_of(self.fast.cell)
+        return {
+            "fast": asdict(self.fast) | {"by_cpu": self.fast.by_cpu},
+            "slow": asdict(self.slow) if self.slow else None,
+            "ratio": self.ratio,
+            "target": target,
+            "ok": self.fast.rate >= target[0] if target else None,
+            "problems": self.problems,
+        }
+
+
+def target_of(cell: Cell) -> tuple[float, float] | None:
+    """What to reach and what to aim at, samples/s."""
+    if cell.per_request == 1:
+        return _TARGET_OF_ONE
+    return _TARGETS.get((cell.protocol, cell.per_request))
+
+
+def compare(
+    cells: Sequence[Cell], baseline_seconds: float, say: Callable[[str], None]
+) -> Iterator[Comparison]:
+    """Measure each cell, and the same load through the slow decoder unless 0 s are given to it."""
+    for number, cell in enumerate(cells, 1):
+        name = f"{cell.protocol}, {cell.per_request} a request ({number} of {len(cells)})"
+        say(name)
+        fast = measure(cell)
+        slow = None
+        if baseline_seconds:
+            say(f"{name}, slow decoder")
+            slow = measure(replace(cell, slow=True, seconds=baseline_seconds, profile=""))
+        yield Comparison(fast, slow)
 
 
 def measure(cell: Cell) -> Row:
@@ -99,10 +173,8 @@ def _measure(cell: Cell, service: Service) -> Row:
 
 
 def _profile(service: Service) -> str:
-    import io
-
     out = io.StringIO()
     stats = pstats.Stats(str(service.profiled), stream=out)
-    stats.strip_dirs().sort_stats("cumulative").print_stats(40)
-    stats.sort_stats("tottime").print_stats(40)
+    stats.strip_dirs().sort_stats("cumulative").print_stats(_LINES)
+    stats.sort_stats("tottime").print_stats(_LINES)
     return out.getvalue()

@@ -6,6 +6,7 @@ back and compares every point with what was acknowledged.
 """
 
 import asyncio
+import contextlib
 import multiprocessing
 import time
 from collections import Counter, deque
@@ -27,6 +28,8 @@ _WINDOW = 3800.0
 _READ_BACK = 24
 #: What the largest run is thought to reach, to choose the distance of timestamps.
 _SAMPLES_A_SECOND = 3e6
+#: Seconds after the end of a paced run in which requests that are due may still be sent.
+_GRACE = 2.0
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,7 @@ class Plan:
     seconds: float = 5.0
     connections: int = 4
     rate: float = 0.0
+    runs: int = 1
     metric: str = "node_cpu_seconds"
 
 
@@ -58,6 +62,7 @@ class Outcome:
     refused: int = 0  # 429
     unavailable: int = 0  # 503
     errors: int = 0  # any other that is no 2xx, and broken connections
+    unsent: int = 0  # came due, and no connection was free until long after the end
     said: str = ""  # by the first error
 
 
@@ -77,6 +82,7 @@ class _Tally:
     latencies: list[float] = field(default_factory=list)
     statuses: Counter[int] = field(default_factory=Counter)
     acknowledged: int = 0
+    unsent: int = 0
     said: str = ""
 
 
@@ -157,22 +163,22 @@ class _Load:
         if bad:
             raise RuntimeError(f"the service answered {bad}: {self._tally.said}")
 
-    async def run(self) -> Outcome:
-        """Send for the plan's time and wait for the last answers."""
+    async def run(self, planned: float) -> Outcome:
+        """Send for so many seconds and wait for the last answers."""
         self._tally = tally = _Tally()
         for _ in range(self._plan.connections - len(self.idle)):
             await self.connect()
         begun, cpu = time.perf_counter(), time.process_time()
-        self._until = begun + self._plan.seconds
-        self._ended.clear()
+        self._until = begun + planned
         if self._plan.rate:
-            await self._pace(begun)
+            await self._pace(begun, planned)
         else:
             for connection in list(self.idle):
                 self.idle.remove(connection)
                 self._send(connection, time.perf_counter())
         if self._in_flight:
-            await asyncio.wait_for(self._ended.wait(), self._plan.seconds + 120)
+            self._ended.clear()
+            await asyncio.wait_for(self._ended.wait(), 120)
         seconds = time.perf_counter() - begun
         self._until = 0.0
         p50, p99, slowest = np.percentile(tally.latencies or [0.0], [50, 99, 100]).tolist()
@@ -189,12 +195,13 @@ class _Load:
             refused=refused,
             unavailable=unavailable,
             errors=sum(wrong.values()),
+            unsent=tally.unsent,
             said=tally.said,
         )
 
-    async def _pace(self, begun: float) -> None:
+    async def _pace(self, begun: float, seconds: float) -> None:
         """Requests come due at fixed times, whether the service keeps up or not."""
-        count = int(self._plan.seconds * self._plan.rate)
+        count = int(seconds * self._plan.rate)
         for number in range(count):
             due = begun + number / self._plan.rate
             if (wait := due - time.perf_counter()) > 0:
@@ -204,6 +211,12 @@ class _Load:
             self._due.append(due)
             if self.idle:
                 self._send(self.idle.popleft(), self._due.popleft())
+        if self._in_flight:
+            self._ended.clear()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._ended.wait(), _GRACE)
+        self._tally.unsent = len(self._due)
+        self._due.clear()
 
     def _send(self, connection: _Http, due: float) -> None:
         round_, group = divmod(self._number, len(self._free))
@@ -316,7 +329,7 @@ async def _serve(pipe: "Connection[Any, Any]") -> None:
     bodies = _bodies(plan, plan.per_request)
     rounds = _SAMPLES_A_SECOND * plan.seconds / plan.series
     if plan.rate:
-        rounds = plan.rate * plan.seconds / len(bodies.groups)
+        rounds = plan.runs * plan.rate * (plan.seconds + 2) / len(bodies.groups)
     step_ms = float(np.clip(int(_WINDOW * 1000 / (rounds + 2)), 1, 1000))
     base_ms = round((time.time() - _BACK) * 1000)
     load = _Load(plan, bodies, step_ms, base_ms)
@@ -324,13 +337,16 @@ async def _serve(pipe: "Connection[Any, Any]") -> None:
     warm = _Load(plan, _bodies(plan, 2000), step_ms, base_ms - 1000)
     await warm.connect()
     await load.connect()
-    while (word := await asyncio.to_thread(pipe.recv)) != "end":
+    while (command := await asyncio.to_thread(pipe.recv))[0] != "end":
+        word, *arguments = command
         try:
             if word == "warm":
                 await warm.once()
                 pipe.send("")
             elif word == "run":
-                pipe.send(await load.run())
+                seconds, delay = arguments
+                await asyncio.sleep(delay)
+                pipe.send(await load.run(seconds or plan.seconds))
             else:
                 pipe.send(await asyncio.to_thread(load.verify))
         except Exception as error:
@@ -363,13 +379,13 @@ class Sender:
         trace: TracebackType | None,
     ) -> None:
         if error is None:
-            self._pipe.send("end")
+            self._pipe.send(("end",))
             self._process.join(10)
         self._process.kill()
         self._process.join()
 
     def _ask(self, word: str) -> Any:
-        self._pipe.send(word)
+        self._pipe.send((word,))
         found = self._pipe.recv()
         if isinstance(found, Exception):
             raise found
@@ -379,9 +395,9 @@ class Sender:
         """Record one sample of each series."""
         self._ask("warm")
 
-    def start(self) -> None:
-        """Begin to send; `result` waits for the end."""
-        self._pipe.send("run")
+    def start(self, seconds: float = 0.0, delay: float = 0.0) -> None:
+        """Begin to send, after `delay`; `result` waits for the end. 0: as long as planned."""
+        self._pipe.send(("run", seconds, delay))
 
     def result(self) -> Outcome:
         """What came of the run that `start` began."""

@@ -1,0 +1,118 @@
+"""What was measured, as tables."""
+
+import os
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.table import Table
+
+from bench.fairness import P99_RATIO, Fairness
+from bench.ingest import Comparison, target_of
+
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+
+
+def machine() -> str:
+    """A line on what the figures hold for."""
+    cores = len(os.sched_getaffinity(0))
+    load = os.getloadavg()[0]
+    return f"{cores} cores, which the load generator shares; load average before: {load:.1f}" + (
+        " (other programs run: rates are too low, CPU seconds hold)" if load > 1 else ""
+    )
+
+
+def ingest(rows: Sequence[Comparison], before: str) -> None:
+    """The table of `ingest`."""
+    table = Table(
+        title="Recording: HTTP, decode, log (synced to disk), chunks", title_justify="left"
+    )
+    for name in (
+        "protocol",
+        "a request",
+        "samples/s\nall included",
+        "acknow-\nledged/s",
+        "requests\n/s",
+        "p50\nms",
+        "p99\nms",
+        "CPU s/M\napi",
+        "\nworker",
+        "\nstore",
+        "\nload",
+        "/s by\nCPU",
+        "store\nB/sample",
+        "slow decoder\nsamples/s",
+        "ratio",
+        "target",
+        "",
+    ):
+        table.add_column(name, justify="left" if name in ("protocol", "") else "right")
+    for row in rows:
+        fast, load = row.fast, row.fast.load
+        target = target_of(fast.cell)
+        table.add_row(
+            fast.cell.protocol,
+            f"{fast.cell.per_request:,}",
+            _short(fast.rate),
+            _short(fast.acknowledged),
+            _short(fast.requests),
+            f"{load.p50:.1f}",
+            f"{load.p99:.1f}",
+            *(f"{fast.cpu[role]:.3g}" for role in ("api", "worker", "store", "load")),
+            _short(fast.by_cpu),
+            f"{fast.store_bytes:.1f}",
+            _short(row.slow.rate) if row.slow else "",
+            f"{row.ratio:.1f}" if row.ratio else "",
+            f"{_short(target[0])} ({_short(target[1])})" if target else "",
+            _met(fast.rate, target) if target else "",
+        )
+    out.print(table)
+    out.print(before)
+    out.print(
+        "/s by CPU: what all cores would do at this cost, scheduler and load included. "
+        "Target: to reach (to aim at).",
+        style="dim",
+    )
+    for row in rows:
+        for problem in row.problems:
+            out.print(problem, style="red", markup=False)
+
+
+def fairness(found: Fairness) -> None:
+    """The table of `fairness`."""
+    table = Table(title="Tenant B beside tenant A at ten times its quota", title_justify="left")
+    for name in ("", "requests/s", "p50 ms", "p99 ms", "429", "503", "errors"):
+        table.add_column(name, justify="right" if name else "left")
+    for name, load in (
+        *((f"B alone, {n}", load) for n, load in enumerate(found.alone, 1)),
+        *((f"B beside A, {n}", load) for n, load in enumerate(found.beside, 1)),
+        *((f"A, {n}", load) for n, load in enumerate(found.other, 1)),
+    ):
+        table.add_row(
+            name,
+            f"{load.requests / load.seconds:.0f}",
+            f"{load.p50:.1f}",
+            f"{load.p99:.1f}",
+            str(load.refused),
+            str(load.unavailable),
+            str(load.errors + load.unsent),
+        )
+    out.print(table)
+    out.print(
+        f"p99 beside / alone: {found.ratio:.2f} (at most {P99_RATIO}); "
+        f"errors of B: {found.errors} (none); "
+        f"A kept {found.kept:.2f} of its quota {'✓' if found.ok else '✗'}"
+    )
+    for problem in found.problems:
+        out.print(problem, style="red", markup=False)
+
+
+def _met(rate: float, target: tuple[float, float]) -> str:
+    reach, aim = target
+    return "✓✓" if rate >= aim else "✓" if rate >= reach else "✗"
+
+
+def _short(number: float) -> str:
+    if number >= 1e6:
+        return f"{number / 1e6:.2f} M"
+    return f"{number / 1e3:.1f} k" if number >= 1e4 else f"{number:,.0f}"
