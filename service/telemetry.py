@@ -158,6 +158,7 @@ LOG_BACKLOG = Gauge(
     multiprocess_mode="livemostrecent",
 )
 SAMPLES_STORED = Counter("offbeat_samples_stored", "Samples applied to chunks.")
+CHUNKS_SEALED = Counter("offbeat_chunks_sealed", "Chunks packed and rolled up.")
 CHUNKS_DAMAGED = Counter("offbeat_chunks_damaged", "Chunks found unreadable and left out.")
 
 # learn
@@ -181,11 +182,11 @@ RULES_FILE_OK = Gauge(
     multiprocess_mode="livemin",
 )
 ALERT_TRANSITIONS = Counter("offbeat_alert_transitions", "Changes of an alert's state.", ["state"])
-
 ALERTS_HELD = Counter(
     "offbeat_alerts_held",
     "Alerts that did not begin since their tenant has as many as it may, counted each evaluation.",
 )
+
 # tell
 NOTIFICATIONS = Counter(
     "offbeat_notifications",

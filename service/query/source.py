@@ -8,14 +8,18 @@ from service.query.selector import select
 from service.storage.chunks import ChunkReader
 from service.storage.columns import Columns
 from service.storage.registry import SeriesRegistry
+from service.storage.rollups import STEP_MS, Aggregates, RollupReader, aggregate, merge
 
 
 class Source:
     """Reads of one tenant at a time."""
 
-    def __init__(self, registry: SeriesRegistry, chunks: ChunkReader) -> None:
+    def __init__(
+        self, registry: SeriesRegistry, chunks: ChunkReader, rollups: RollupReader
+    ) -> None:
         self._registry = registry
         self._chunks = chunks
+        self._rollups = rollups
 
     async def all(self, tenant: str) -> dict[int, Series]:
         """Every series, derived ones too."""
@@ -37,3 +41,34 @@ class Source:
     ) -> dict[int, Columns]:
         """Samples with `start_ms <= t <= end_ms` of each series, ascending."""
         return await self._chunks.read(tenant, ids, start_ms, end_ms)
+
+    async def aggregate(
+        self, tenant: str, ids: Sequence[int], start_ms: int, end_ms: int, step_ms: int
+    ) -> dict[int, Aggregates]:
+        """Rows of every step that `start_ms..end_ms` touches, whole, of each series, ascending.
+
+        Steps are counted from the epoch. Those that are a multiple of five minutes come from
+        roll-ups where the samples are sealed, and from the samples elsewhere; others from samples
+        only, so as far back as these are kept.
+        """
+        start_ms = start_ms // step_ms * step_ms
+        end_ms = (end_ms // step_ms + 1) * step_ms
+        if step_ms % STEP_MS:
+            read = await self._chunks.read(tenant, ids, start_ms, end_ms - 1)
+            return {series: aggregate(columns, step_ms) for series, columns in read.items()}
+        bucket_ms = self._chunks.bucket_ms
+        buckets = range(start_ms // bucket_ms, (end_ms - 1) // bucket_ms + 1)
+        stored = await self._rollups.read(tenant, ids, buckets)
+        rest = await self._chunks.read_buckets(
+            tenant, {i: [b for b in buckets if b not in stored[i]] for i in ids}
+        )
+        return {
+            series: merge(
+                [
+                    aggregate(rest[series].between(start_ms, end_ms - 1), STEP_MS),
+                    *(rows.between(start_ms, end_ms) for rows in stored[series].values()),
+                ],
+                step_ms,
+            )
+            for series in ids
+        }

@@ -16,6 +16,7 @@ import structlog
 from redis.asyncio import Redis
 
 from service import telemetry
+from service.domain.clock import Clock, SystemClock
 from service.domain.errors import Damaged, LostLease
 from service.storage import keys
 from service.storage.columns import POINT, Columns, in_order, is_ascending
@@ -25,14 +26,22 @@ from service.storage.sealed import read_values
 
 log = structlog.get_logger(__name__)
 
-# KEYS: epoch, position, log, then the chunks.  ARGV: epoch, position, then bytes and expiry (ms)
-# of each chunk. A chunk gets its expiry when it is made.
+# KEYS: epoch, position, log, unsealed, then the chunks.  ARGV: epoch, position, now, retention,
+# slack, the least delay (all ms), length of a chunk's prefix, then bytes and expiry (ms) of each
+# chunk. A chunk gets its expiry when it is made. It is to be sealed when its bucket is over and the
+# slack has passed; what comes after the bucket's end may meet a sealed one, which is due again.
 _APPLY = """
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
-for i = 4, #KEYS do
-  local data = ARGV[2 * i - 5]
-  if redis.call('APPEND', KEYS[i], data) == #data then
-    redis.call('PEXPIREAT', KEYS[i], ARGV[2 * i - 4])
+local now, retention, slack = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
+local soonest, prefix = now + tonumber(ARGV[6]), tonumber(ARGV[7]) + 1
+for i = 5, #KEYS do
+  local data, expiry = ARGV[2 * i - 2], ARGV[2 * i - 1]
+  local made = redis.call('APPEND', KEYS[i], data) == #data
+  if made then redis.call('PEXPIREAT', KEYS[i], expiry) end
+  local over = expiry - retention
+  if made or now >= over then
+    local due = math.max(over + slack, soonest)
+    redis.call('ZADD', KEYS[4], 'NX', due, string.sub(KEYS[i], prefix))
   end
 end
 redis.call('SET', KEYS[2], ARGV[2])
@@ -40,6 +49,8 @@ redis.call('XTRIM', KEYS[3], 'MINID', ARGV[2])
 return 1
 """
 
+#: A late sample's chunk is sealed again after this, with those that came along meanwhile.
+_SEAL_AGAIN_MS = 60_000
 #: Keys asked for in one MGET; a reply of more would hold the store up for others.
 _KEYS_AT_ONCE = 1000
 
@@ -47,16 +58,32 @@ _KEYS_AT_ONCE = 1000
 class ChunkWriter:
     """Applies log entries. Used by the worker that owns the shard, only."""
 
-    def __init__(self, redis: Redis, bucket_ms: int, retention_ms: int) -> None:
+    def __init__(
+        self,
+        redis: Redis,
+        bucket_ms: int,
+        retention_ms: int,
+        slack_ms: int = 3_600_000,
+        clock: Clock | None = None,
+    ) -> None:
         self._redis = redis
         self._bucket_ms = bucket_ms
         self._retention_ms = retention_ms
+        self._slack_ms = slack_ms
+        self._clock = clock or SystemClock()
         self._apply = redis.register_script(_APPLY)
 
     async def apply(self, shard: int, epoch: int, entries: Sequence[Entry]) -> None:
         """Store the entries and their position together; `LostLease` if the epoch is over."""
-        names: list[str] = [keys.epoch(shard), keys.position(shard), keys.log(shard)]
-        arguments: list[bytes | int] = [epoch, entries[-1].id]
+        names: list[str] = [
+            keys.epoch(shard),
+            keys.position(shard),
+            keys.log(shard),
+            keys.unsealed(shard),
+        ]
+        now_ms = round(self._clock.now() * 1000)
+        arguments: list[bytes | int] = [epoch, entries[-1].id, now_ms, self._retention_ms]
+        arguments += [self._slack_ms, _SEAL_AGAIN_MS, len(keys.chunk_prefix(shard))]
         for tenant, batches in _by_tenant(entries).items():
             for series, bucket, data in self._split(batches):
                 names.append(keys.chunk(shard, tenant, series, bucket))
@@ -104,6 +131,11 @@ class ChunkReader:
         self._shards = shards
         self._bucket_ms = bucket_ms
 
+    @property
+    def bucket_ms(self) -> int:
+        """Length of a chunk's time bucket."""
+        return self._bucket_ms
+
     async def read(
         self, tenant: str, ids: Sequence[int], start_ms: int, end_ms: int
     ) -> dict[int, Columns]:
@@ -139,49 +171,50 @@ class ChunkReader:
         self, names: Sequence[str], values: Sequence[bytes | None], buckets: Sequence[int]
     ) -> Columns:
         """Samples of one series from its chunks, those left out that are damaged."""
-        there = [i for i, value in enumerate(values) if value]
+        there = [
+            (value, bucket, name)
+            for value, bucket, name in zip(values, buckets, names, strict=True)
+            if value
+        ]
         try:
-            return self._checked(values, buckets, there)
+            return samples_of([x[0] for x in there], [x[1] for x in there], self._bucket_ms)
         except Damaged:
-            sound = [i for i in there if self._is_sound(names[i], values, buckets, i)]
-            return self._checked(values, buckets, sound)
+            sound = [x for x in there if self._is_sound(*x)]
+            return samples_of([x[0] for x in sound], [x[1] for x in sound], self._bucket_ms)
 
-    def _is_sound(
-        self,
-        name: str,
-        values: Sequence[bytes | None],
-        buckets: Sequence[int],
-        i: int,
-    ) -> bool:
+    def _is_sound(self, value: bytes, bucket: int, name: str) -> bool:
         try:
-            self._checked(values, buckets, [i])
+            samples_of([value], [bucket], self._bucket_ms)
         except Damaged as error:
             telemetry.CHUNKS_DAMAGED.inc()
             log.error("chunk damaged", key=name, reason=str(error))
             return False
         return True
 
-    def _checked(
-        self, values: Sequence[bytes | None], buckets: Sequence[int], which: Sequence[int]
-    ) -> Columns:
-        """Samples of some of the values, sorted; `Damaged` if one is not of its bucket."""
-        if not which:
-            return Columns.empty()
-        columns, starts = read_values([values[i] or b"" for i in which])
-        own = np.array([buckets[i] for i in which], np.int64) * self._bucket_ms
-        t = columns.t
-        if is_ascending(t):
-            low, high = t[starts], t[np.append(starts[1:], len(t)) - 1]
-        else:
-            low, high = np.minimum.reduceat(t, starts), np.maximum.reduceat(t, starts)
-            columns = in_order(columns)
-        if bool(((low < own) | (high >= own + self._bucket_ms)).any()):
-            raise Damaged("it holds samples of another time than its own")
-        return columns
-
     async def forget(self, tenant: str) -> None:
-        """Delete every chunk of a tenant."""
-        pattern = keys.chunk_pattern(keys.shard_of(tenant, self._shards), tenant)
+        """Delete every chunk of a tenant, and what was rolled up of them."""
+        shard = keys.shard_of(tenant, self._shards)
         async with store_errors():
-            async for name in self._redis.scan_iter(match=pattern, count=1000):
-                await self._redis.unlink(name)
+            for pattern in (keys.chunk_pattern(shard, tenant), keys.rollup_pattern(shard, tenant)):
+                async for name in self._redis.scan_iter(match=pattern, count=1000):
+                    await self._redis.unlink(name)
+
+
+def samples_of(values: Sequence[bytes], buckets: Sequence[int], bucket_ms: int) -> Columns:
+    """Samples of one series from its chunks' values, ascending, last write wins.
+
+    Raises `Damaged` if a value is not what we wrote, or holds samples of another bucket.
+    """
+    if not values:
+        return Columns.empty()
+    columns, starts = read_values(values)
+    own = np.array(buckets, np.int64) * bucket_ms
+    t = columns.t
+    if is_ascending(t):
+        low, high = t[starts], t[np.append(starts[1:], len(t)) - 1]
+    else:
+        low, high = np.minimum.reduceat(t, starts), np.maximum.reduceat(t, starts)
+        columns = in_order(columns)
+    if bool(((low < own) | (high >= own + bucket_ms)).any()):
+        raise Damaged("it holds samples of another time than its own")
+    return columns

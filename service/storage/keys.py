@@ -13,6 +13,8 @@
 {s3}:rates:<tenant>            what is left of samples/s and requests/s; expires when both are full
 {s3}:usage:<tenant>:<day>      samples, requests and refusals of a day; expires after 40 days
 {s3}:chunk:<tenant>:<id>:<n>   samples of bucket n; expires with the retention
+{s3}:unsealed                  chunks that are not sealed, by when they are due; kept
+{s3}:rollup:<tenant>:<id>:<p>  five-minute rows of 28 buckets; expires with the roll-ups' retention
 offbeat:workers                workers by the time of their last sign of life; kept
 offbeat:layout                  shard count and bucket length that the data was stored with
 offbeat:leader                  the scheduler that leads; expires unless renewed
@@ -90,12 +92,32 @@ def usage(shard: int, tenant: str, day: str) -> str:
 
 def chunk(shard: int, tenant: str, series: int, bucket: int) -> str:
     """Sealed blocks, then 16-byte records (i8 milliseconds, f8 value) in order of arrival."""
-    return f"{chunk_prefix(shard)}{tenant}:{series:016x}:{bucket}"
+    return chunk_prefix(shard) + chunk_member(tenant, series, bucket)
 
 
 def chunk_prefix(shard: int) -> str:
     """What the name of every chunk of a shard begins with."""
     return f"{{s{shard}}}:chunk:"
+
+
+def chunk_member(tenant: str, series: int, bucket: int | str) -> str:
+    """A chunk in the shard's set of unsealed ones; what it begins with if the bucket is empty."""
+    return f"{tenant}:{series:016x}:{bucket}"
+
+
+def unsealed(shard: int) -> str:
+    """Sorted set: `chunk_member` by the milliseconds from which it may be sealed."""
+    return f"{{s{shard}}}:unsealed"
+
+
+def rollup_pattern(shard: int, tenant: str) -> str:
+    """Glob of all roll-ups of a tenant."""
+    return f"{{s{shard}}}:rollup:{tenant}:*"
+
+
+def rollup(shard: int, tenant: str, series: int, period: int) -> str:
+    """Hash: bucket number → sealed block of min, max, sum and count by five minutes."""
+    return f"{{s{shard}}}:rollup:{tenant}:{series:016x}:{period}"
 
 
 def wake(topic: str) -> str:

@@ -24,6 +24,7 @@ from service.storage.chunks import ChunkReader, ChunkWriter
 from service.storage.columns import Batch
 from service.storage.log import Entry
 from service.storage.registry import SeriesRegistry
+from service.storage.rollups import RollupReader
 from service.storage.sql.engine import Database
 from service.storage.sql.tables import alert_events, alerts, models, outbox, timers
 
@@ -43,7 +44,9 @@ class Seed:
     ) -> None:
         self.redis, self.database, self.now, self.tenant = redis, database, now, tenant
         self.registry = SeriesRegistry(redis, shards)
-        self.source = Source(self.registry, ChunkReader(redis, shards, BUCKET_MS))
+        self.source = Source(
+            self.registry, ChunkReader(redis, shards, BUCKET_MS), RollupReader(redis, shards)
+        )
         self.shard = keys.shard_of(tenant, shards)
         self._writer = ChunkWriter(redis, BUCKET_MS, 100 * 365 * 86_400_000)
         self._entries = 0
