@@ -4,6 +4,7 @@ import contextlib
 import socket
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,10 @@ class Node:
         self.process.kill()
         self.process.wait()
 
+    def start_again(self) -> None:
+        """The same server with its slots; without its data, which is kept in memory only."""
+        self.process = self._start()
+
     def close(self) -> None:
         """End it and drop our connection."""
         self.client.close()
@@ -76,6 +81,7 @@ class Cluster:
     """Three masters, or as many as asked for, that share the slots equally."""
 
     def __init__(self, folder: Path, size: int = 3) -> None:
+        self._home: dict[int, Node] = {}
         self.nodes = [Node(folder / str(i), port) for i, port in enumerate(_ports(size))]
         step = REDIS_CLUSTER_HASH_SLOTS // size
         for i, node in enumerate(self.nodes):
@@ -106,11 +112,44 @@ class Cluster:
 
     def owner(self, key: str) -> Node:
         """The node of a key's slot, as the first node that answers has it."""
-        slot = key_slot(key.encode())
+        return self._owner_of(key_slot(key.encode()))
+
+    def _owner_of(self, slot: int) -> Node:
         for first, last, master, *_ in self.nodes[0].ask("CLUSTER", "SLOTS"):
             if first <= slot <= last:
                 return next(n for n in self.nodes if n.port == master[1])
         raise AssertionError(f"nobody owns {slot}")
+
+    def move(self, key: str, between: Callable[[], object] = lambda: None) -> None:
+        """Give a key's slot, with all that is in it, to another node; `between` each of its keys.
+
+        As `redis-cli --cluster reshard` does it.
+        """
+        slot, source = key_slot(key.encode()), self.owner(key)
+        others = [n for n in self.nodes if n is not source]
+        self._home.setdefault(slot, source)
+        self._migrate(slot, source, others[0], between)
+
+    def restore(self) -> None:
+        """Give back every slot that was moved."""
+        while self._home:
+            slot, home = self._home.popitem()
+            source = self._owner_of(slot)
+            if source is not home:
+                self._migrate(slot, source, home, lambda: None)
+
+    def _migrate(
+        self, slot: int, source: Node, target: Node, between: Callable[[], object]
+    ) -> None:
+        target.ask("CLUSTER", "SETSLOT", slot, "IMPORTING", source.id)
+        source.ask("CLUSTER", "SETSLOT", slot, "MIGRATING", target.id)
+        between()
+        while names := source.ask("CLUSTER", "GETKEYSINSLOT", slot, 1):
+            source.ask("MIGRATE", "127.0.0.1", target.port, "", 0, 5000, "KEYS", *names)
+            between()
+        rest = [n for n in self.nodes if n not in (source, target)]
+        for node in (target, source, *rest):
+            node.ask("CLUSTER", "SETSLOT", slot, "NODE", target.id)
 
     def close(self) -> None:
         """End every node."""
