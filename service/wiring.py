@@ -194,7 +194,7 @@ async def wired(settings: Settings, clock: Clock | None = None) -> AsyncIterator
         async def default_channels(tenant: str) -> list[str]:
             return [view.name for view in await channels.list(tenant)]
 
-        insights = Findings(source, database, clock, settings, rules_of)
+        insights = Findings(source, database, clock, settings, rules_of, tenants.quota)
         yield Wiring(
             settings=settings,
             clock=clock,

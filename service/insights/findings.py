@@ -13,6 +13,7 @@ import numpy as np
 
 from service.domain.clock import Clock
 from service.domain.durations import format_duration
+from service.domain.quotas import QuotaOf
 from service.domain.rules import Condition, Rule, Severity
 from service.domain.series import parse_series_id
 from service.insights import unusual, words
@@ -39,6 +40,7 @@ class Kind(StrEnum):
     NOISY_RULE = "noisy_rule"
     MODEL_FAILED = "model_failed"
     LEARNING = "learning"
+    ALERTS_FULL = "alerts_full"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +68,7 @@ class Finding:
 
 
 class Findings:
-    """Computes findings. `rules_of` gives the rules that hold for a tenant."""
+    """Computes findings. `rules_of` gives the rules that hold for a tenant, `quota` its limits."""
 
     def __init__(
         self,
@@ -75,9 +77,11 @@ class Findings:
         clock: Clock,
         settings: Settings,
         rules_of: RulesOf,
+        quota: QuotaOf | None = None,
     ) -> None:
         self._source = source
         self._clock = clock
+        self._quota = quota
         self._settings = settings
         self._looker = Looker(source, database, settings, rules_of)
 
@@ -91,7 +95,10 @@ class Findings:
 
     async def of(self, look: Look) -> list[Finding]:
         """The findings of a look."""
+        own = None if self._quota is None else await self._quota(look.tenant)
+        limits = own or self._settings.shipped_quota
         found = [
+            *alerts_full(look, limits.active_alerts),
             *unusual_now(look),
             *silent(look, self._settings.series_lookback_seconds),
             *ahead(look),
@@ -269,6 +276,22 @@ def ahead(look: Look) -> Iterator[Finding]:
                 "value": newest[1] if newest else None,
             },
             1 / (1 + seconds),
+        )
+
+
+def alerts_full(look: Look, limit: int) -> Iterator[Finding]:
+    """That no further alert begins, since as many are active as may be."""
+    active = len(look.alerts)
+    if active >= limit:
+        yield Finding(
+            Kind.ALERTS_FULL,
+            Severity.HIGH,
+            "No further alert begins",
+            f"{active:,} alerts are active and {limit:,} may be; what else meets a rule has to wait"
+            " until some are over",
+            evidence={"active": active, "limit": limit},
+            size=float(active),
+            about="alerts",
         )
 
 

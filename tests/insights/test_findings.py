@@ -212,6 +212,20 @@ async def test_models_that_failed_or_still_learn_are_told(
     assert "the longest of them has 120" in found[1].text
 
 
+async def test_a_tenant_with_as_many_alerts_as_it_may_have_is_told(
+    seed: Seed, clock: ManualClock, settings: Settings
+) -> None:
+    series = Series.of("errors")
+    for i in range(2):
+        await seed.alert(f"r{i}", series)
+    settings = settings.model_copy(update={"active_alerts_max": 3})
+    assert of_kind(await findings(seed, clock, settings), Kind.ALERTS_FULL) == []
+    settings = settings.model_copy(update={"active_alerts_max": 2})
+    (found,) = of_kind(await findings(seed, clock, settings), Kind.ALERTS_FULL)
+    assert found.text.startswith("2 alerts are active and 2 may be")
+    assert found.evidence == {"active": 2, "limit": 2}
+
+
 async def test_another_tenants_series_are_not_looked_at(
     seed: Seed, clock: ManualClock, settings: Settings, redis: Redis, sqlite: Database
 ) -> None:

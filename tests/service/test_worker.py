@@ -154,6 +154,34 @@ async def test_a_rule_fires_resolves_and_one_that_fails_stops_no_other(
     assert [(a.rule_name, a.state) for a in history] == [("Many", AlertState.RESOLVED)]
 
 
+async def test_over_its_active_alerts_a_rule_says_so_and_has_its_turn_later(
+    parts: Wiring,
+) -> None:
+    rule = {"query": "plays", "condition": "gt", "severity": "low"}
+    first = await parts.rules.create("acme", rule | {"name": "First", "threshold": 5}, "test")
+    other = await parts.rules.create("acme", rule | {"name": "Other", "threshold": 3}, "test")
+    await parts.tenants.set_quota("acme", {"active_alerts": 1}, "test")
+
+    def active() -> list[str]:
+        return [alert.rule_id for alert in parts.engine.open("acme")]
+
+    async with working(parts):
+        now = minutes(1)
+        await send(parts, now, np.array([9.0]))
+        await until(lambda: parts.engine.held("acme"))
+        assert active() == [first.rule.id]
+        told: dict[str, str] = {}
+        while not told:
+            told = await parts.rule_health.errors("acme")
+        assert told == {
+            other.rule.id: "1 more series meet it and open no alert: the tenant has the 1 active "
+            "alerts that it may have"
+        }
+        await send(parts, now + 1000, np.array([4.0]))
+        await until(lambda: active() == [other.rule.id])
+        await until(lambda: not parts.engine.held("acme"))
+
+
 async def test_a_deleted_tenant_is_judged_no_more(parts: Wiring) -> None:
     rule = {"name": "Many", "query": "plays", "condition": "gt", "threshold": 5, "severity": "low"}
     await parts.rules.create("acme", rule, "test")
