@@ -161,6 +161,7 @@ async def wired(settings: Settings, clock: Clock | None = None) -> AsyncIterator
         key = settings.secret()
         bucket_ms = round(settings.chunk_seconds * 1000)
         retention_ms = round(settings.retention_seconds * 1000)
+        rollup_retention_ms = round(settings.rollup_retention_seconds * 1000)
         wake = WakeUps(redis)
         registry = SeriesRegistry(redis, settings.log_shards)
         chunks = ChunkReader(redis, settings.log_shards, bucket_ms)
@@ -204,11 +205,11 @@ async def wired(settings: Settings, clock: Clock | None = None) -> AsyncIterator
             registry=registry,
             chunks=chunks,
             deletion=deletion,
-            eraser=Eraser(redis, chunks, bucket_ms, retention_ms),
+            eraser=Eraser(redis, chunks, bucket_ms, retention_ms, rollup_retention_ms),
             chunk_writer=ChunkWriter(
                 redis, bucket_ms, retention_ms, round(settings.seal_after_seconds * 1000), clock
             ),
-            sealer=Sealer(redis, bucket_ms, round(settings.rollup_retention_seconds * 1000)),
+            sealer=Sealer(redis, bucket_ms, rollup_retention_ms),
             log=LogReader(redis),
             source=source,
             intake=intake,

@@ -14,12 +14,15 @@ from sqlalchemy import RowMapping
 from service.api import analytics_models as answers
 from service.api.deps import allow, tenant_in_path, tenant_of, wiring
 from service.domain.clock import iso
+from service.domain.durations import format_duration, parse_duration
 from service.domain.errors import InvalidInput, NotFound
 from service.domain.series import Series, parse_series_id
 from service.domain.tenants import Permission, Principal
 from service.insights import records
 from service.query.selector import parse_selector
 from service.query.selector import select as select_series
+from service.storage.columns import Columns
+from service.storage.rollups import STEP_MS, aggregate
 from service.storage.sql.engine import Database
 
 if TYPE_CHECKING:
@@ -30,8 +33,10 @@ router = APIRouter(tags=["analytics"])
 Reader = Annotated[Principal, Depends(allow(Permission.READ))]
 
 SAMPLES_MAX = 50_000
+ROWS_MAX = 11_000
 _DAY = 86400.0
 _AHEAD = 30 * _DAY
+_STEP_MAX_MS = 31 * 86_400_000
 _Time = Annotated[
     str | None,
     Query(description="Unix seconds, or ISO 8601 with a zone", max_length=64),
@@ -96,7 +101,7 @@ async def card(request: Request, principal: Reader, series_id: str) -> answers.S
 @router.get(
     "/analytics/series/{series_id}/samples",
     summary="Samples of a series",
-    response_model=answers.Samples,
+    response_model=answers.Samples | answers.Rows,
 )
 async def samples(
     request: Request,
@@ -104,32 +109,87 @@ async def samples(
     series_id: str,
     start: _Time = None,
     end: _Time = None,
+    step: Annotated[
+        str | None,
+        Query(description="Sum samples up by so much: seconds, or `5m`, `1h`", max_length=32),
+    ] = None,
 ) -> Response:
-    """In columns, ascending; the last six hours unless told otherwise, at most 50,000."""
+    """In columns, ascending; the last six hours unless told otherwise, at most 50,000.
+
+    With `step` lowest, highest, mean and count of each step that the range touches, at most
+    11,000. Steps that are a multiple of five minutes reach back as far as roll-ups are kept.
+    """
     parts, tenant = wiring(request), tenant_of(principal)
+    step_ms = None if step is None else _step(step)
     found = await parts.source.get(tenant, _id(series_id))
     now = parts.clock.now()
     until = now if end is None else _seconds(end, "end")
     since = until - 21_600 if start is None else _seconds(start, "start")
     if since > until:
         raise InvalidInput("start lies after end", where="start")
-    # Nothing is kept outside these bounds, so nothing is asked for there.
-    since = max(since, now - parts.settings.retention_seconds - _DAY)
-    until = min(until, now + _AHEAD)
-    t = np.empty(0, np.int64)
-    v = np.empty(0, np.float64)
-    if since <= until:
-        read = await parts.source.read(
-            tenant, [found.id], math.ceil(since * 1000), math.floor(until * 1000)
+    kept = parts.settings.retention_seconds
+    if step_ms is not None and step_ms % STEP_MS == 0:
+        kept = max(kept, parts.settings.rollup_retention_seconds)
+    elif step_ms is not None and since < now - kept - _DAY:
+        raise InvalidInput(
+            f"samples are kept for {format_duration(kept)}; before that there are five-minute "
+            "roll-ups: take a step that is a multiple of 5m",
+            where="step",
         )
-        t, v = read[found.id]
-    body = {
-        "series": found.hex,
+    # Nothing is kept outside these bounds, so nothing is asked for there.
+    since = max(since, now - kept - _DAY)
+    until = min(until, now + _AHEAD)
+    start_ms, end_ms = math.ceil(since * 1000), math.floor(until * 1000)
+    body: dict[str, Any]
+    if step_ms is None:
+        body = await _raw(parts, tenant, found, start_ms, end_ms)
+    else:
+        body = await _rows(parts, tenant, found, start_ms, end_ms, step_ms)
+    return Response(msgspec.json.encode(body), media_type="application/json")  # NaN is null
+
+
+async def _raw(
+    parts: "Wiring", tenant: str, series: Series, start_ms: int, end_ms: int
+) -> dict[str, Any]:
+    columns = Columns.empty()
+    if start_ms <= end_ms:
+        columns = (await parts.source.read(tenant, [series.id], start_ms, end_ms))[series.id]
+    t, v = columns
+    return {
+        "series": series.hex,
         "t": t[-SAMPLES_MAX:].tolist(),
         "v": v[-SAMPLES_MAX:].tolist(),
         "truncated": len(t) > SAMPLES_MAX,
     }
-    return Response(msgspec.json.encode(body), media_type="application/json")  # NaN is null
+
+
+async def _rows(
+    parts: "Wiring", tenant: str, series: Series, start_ms: int, end_ms: int, step_ms: int
+) -> dict[str, Any]:
+    count = end_ms // step_ms - start_ms // step_ms + 1
+    if count > ROWS_MAX:
+        least = math.ceil((end_ms - start_ms) / (ROWS_MAX - 2) / STEP_MS) * STEP_MS
+        raise InvalidInput(
+            f"these are {count:,} steps, and an answer has {ROWS_MAX:,} at most; take a shorter "
+            f"range, or a step of {format_duration(least / 1000)}",
+            where="step",
+        )
+    rows = aggregate(Columns.empty(), step_ms)
+    if start_ms <= end_ms:
+        found = await parts.source.aggregate(tenant, [series.id], start_ms, end_ms, step_ms)
+        rows = found[series.id]
+    with np.errstate(all="ignore"):
+        mean = rows.sum / rows.count
+    return {
+        "series": series.hex,
+        "resolution": "5m" if rows.rolled_up else "raw",
+        "step": step_ms,
+        "t": rows.t.tolist(),
+        "min": rows.min.tolist(),
+        "max": rows.max.tolist(),
+        "mean": mean.tolist(),
+        "count": rows.count.tolist(),
+    }
 
 
 @router.post("/dashboard/{tenant_id}/link", summary="Make a link to the dashboard")
@@ -157,6 +217,16 @@ def _after(found: Sequence[Series], cursor: str | None) -> int:
         if each.id == wanted:
             return position + 1
     raise InvalidInput("cursor is none that this list gave", where="cursor")
+
+
+def _step(text: str) -> int:
+    try:
+        step_ms = round(parse_duration(text) * 1000)
+    except InvalidInput as error:
+        raise InvalidInput(str(error), where="step") from error
+    if not 1 <= step_ms <= _STEP_MAX_MS:
+        raise InvalidInput("a step lies between a millisecond and 31 days", where="step")
+    return step_ms
 
 
 def _seconds(text: str, where: str) -> float:

@@ -218,6 +218,22 @@ class Samples(_Answer):
     truncated: bool = Field(description="there were more; these are the newest")
 
 
+class Rows(_Answer):
+    """Samples summed up by steps, which are counted from the epoch; empty steps are left out."""
+
+    series: SeriesId
+    resolution: str = Field(
+        description="`5m` if any of it comes from five-minute roll-ups, else `raw`",
+        examples=["5m"],
+    )
+    step: int = Field(description="milliseconds")
+    t: list[int] = Field(description="milliseconds at which the step begins, ascending")
+    min: list[float | None]
+    max: list[float | None]
+    mean: list[float | None]
+    count: list[int] = Field(description="samples that are a number")
+
+
 class Link(_Answer):
     """A link that logs in once, within ten minutes."""
 

@@ -16,6 +16,7 @@ from service.storage import keys
 from service.storage.chunks import ChunkReader
 from service.storage.log import Entry
 from service.storage.redis import store_errors
+from service.storage.rollups import BUCKETS
 
 # KEYS: generation, log, then hash and version of the tenant's own series and of the derived ones.
 # ARGV: tenant, tombstone (ids of 8 bytes, as the log has them), then the ids as the registry has
@@ -121,10 +122,16 @@ class Eraser:
     """Erases what tombstones name. Used by the worker that owns the shard, only."""
 
     def __init__(
-        self, redis: Redis, chunks: ChunkReader, bucket_ms: int, retention_ms: int
+        self,
+        redis: Redis,
+        chunks: ChunkReader,
+        bucket_ms: int,
+        retention_ms: int,
+        rollup_retention_ms: int,
     ) -> None:
         self._chunks = chunks
         self._bucket_ms, self._retention_ms = bucket_ms, retention_ms
+        self._rollup_retention_ms = rollup_retention_ms
         self._erase = redis.register_script(_ERASE)
         self._go_on = redis.register_script(_GO_ON)
 
@@ -154,7 +161,12 @@ class Eraser:
         """Everything that may be kept of the series."""
         first = (now_ms - self._retention_ms) // self._bucket_ms - 1
         last = (now_ms + _AHEAD_MS) // self._bucket_ms
-        return [keys.chunk(shard, tenant, i, b) for i in ids for b in range(first, last + 1)]
+        oldest = (now_ms - self._rollup_retention_ms) // self._bucket_ms // BUCKETS - 1
+        periods = range(oldest, last // BUCKETS + 1)
+        return [
+            *(keys.chunk(shard, tenant, i, b) for i in ids for b in range(first, last + 1)),
+            *(keys.rollup(shard, tenant, i, period) for i in ids for period in periods),
+        ]
 
 
 def _check(done: int, shard: int) -> None:

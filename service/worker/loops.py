@@ -1,8 +1,8 @@
 """The worker's loops over the head they share.
 
 `_hold` keeps the leases, a `Keeper` applies the logs, `_detect` scores what came in, `_judge`
-evaluates the rules. A loop that fails is logged, waits and goes on; a shard whose lease is lost is
-dropped at once.
+evaluates the rules, `_seal` packs chunks that are over. A loop that fails is logged, waits and goes
+on; a shard whose lease is lost is dropped at once.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ import structlog
 
 from service import telemetry
 from service.alerts.outbound import Chart
-from service.domain.errors import NotFound, OffbeatError
+from service.domain.errors import LostLease, NotFound, OffbeatError
 from service.domain.rules import Rule
 from service.domain.series import SCORE, Series, parse_series_id
 from service.rules.evaluator import Judgement, SeriesIndex, evaluate
@@ -30,6 +30,9 @@ from service.worker.shards import Shards
 log = structlog.get_logger(__name__)
 
 _RETRY_SECONDS = 0.5
+#: Chunks of a shard that are sealed together, and real time between two looks for some.
+_SEALED_AT_ONCE = 32
+_SEAL_SECONDS = 5.0
 #: Samples in the picture of a notification.
 _CHART_POINTS = 288
 
@@ -67,6 +70,7 @@ class Worker:
                 (self._hold, "leases"),
                 (self._detect, "detection"),
                 (self._judge, "rules"),
+                (self._seal, "sealing"),
             ]
             for shard in range(self._w.settings.log_shards):
                 # A shard each, so that none waits for another and no command touches two.
@@ -117,6 +121,24 @@ class Worker:
         self._w.engine.forget(tenant)
         self._index.forget(tenant)
         self._scored = {key: t for key, t in self._scored.items() if key[0] != tenant}
+
+    # sealing
+
+    async def _seal(self) -> None:
+        """Seal chunks that are due, few at a time and half of the time: the logs come first."""
+        begun = time.monotonic()
+        more = False
+        for shard, epoch in list(self._shards.epochs.items()):
+            now_ms = round(self._w.clock.now() * 1000)
+            try:
+                due = await self._w.sealer.seal_due(shard, epoch, now_ms, _SEALED_AT_ONCE)
+            except LostLease as error:
+                if self._shards.epochs.get(shard) == epoch:
+                    log.warning("shard lost", shard=shard, reason=str(error))
+                    self._shards.drop(shard)
+                continue
+            more = more or due == _SEALED_AT_ONCE
+        await self._pause(time.monotonic() - begun if more else _SEAL_SECONDS)
 
     # detection
 

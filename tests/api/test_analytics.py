@@ -12,7 +12,8 @@ from service.api import analytics
 from service.domain.clock import iso
 from service.domain.series import SCORE, Series
 from service.domain.tenants import Role
-from tests.support.seed import Seed, ahead, times
+from service.storage.sealing import Sealer
+from tests.support.seed import BUCKET_MS, Seed, ahead, times
 from tests.support.whole import key_of
 
 House = Any
@@ -202,6 +203,72 @@ async def test_a_bad_time_is_explained(
     answer = await client.get(f"/analytics/series/{series.hex}/samples?{query}", headers=reader)
     assert answer.status_code == 400
     assert answer.json()["where"] in ("start", "end")
+
+
+async def test_a_step_sums_samples_up_from_roll_ups_and_what_is_not_sealed(
+    client: httpx.AsyncClient, seed: Seed, reader: dict[str, str]
+) -> None:
+    t = times(seed.now, hours=30, step=60)
+    v = np.arange(len(t), dtype=float)
+    v[5] = math.nan
+    series = await seed.put(Series.of("x"), t, v)
+    path = f"/analytics/series/{series.hex}/samples"
+    query = {"start": str(t[0]), "end": str(seed.now), "step": "1h"}
+    fresh = (await client.get(path, params=query, headers=reader)).json()
+    sealer = Sealer(seed.redis, BUCKET_MS, 100 * 365 * 86_400_000)
+    assert await sealer.seal_due(seed.shard, 1, round(seed.now * 1000) + 60_000, 100) >= 4
+    sealed = (await client.get(path, params=query, headers=reader)).json()
+    assert (fresh.pop("resolution"), sealed.pop("resolution")) == ("raw", "5m")
+    assert fresh == sealed
+    assert sealed["t"] == sorted({int(x // 3600) * 3_600_000 for x in t})
+    assert sum(sealed["count"]) == len(t) - 1
+    hour = (t // 3600 == t[200] // 3600).nonzero()[0]
+    row = sealed["t"].index(int(t[200] // 3600) * 3_600_000)
+    assert [sealed[name][row] for name in ("min", "max", "mean", "count")] == [
+        v[hour].min(),
+        v[hour].max(),
+        v[hour].mean(),
+        60,
+    ]
+    assert sealed["step"] == 3_600_000
+    fine = (await client.get(path, params={**query, "step": "90"}, headers=reader)).json()
+    assert (fine["resolution"], sum(fine["count"])) == ("raw", len(t) - 1)
+
+
+async def test_roll_ups_answer_when_the_samples_are_gone(
+    client: httpx.AsyncClient, seed: Seed, reader: dict[str, str]
+) -> None:
+    long_ago = seed.now - 200 * 86400
+    series = await seed.put(Series.of("x"), times(long_ago, hours=1), np.ones(12))
+    sealer = Sealer(seed.redis, BUCKET_MS, 100 * 365 * 86_400_000)
+    assert await sealer.seal_due(seed.shard, 1, round(seed.now * 1000) + 60_000, 100)
+    for name in await seed.redis.keys("*chunk*"):
+        await seed.redis.delete(name)
+    path = f"/analytics/series/{series.hex}/samples"
+    query = {"start": str(long_ago - 86400), "end": str(seed.now), "step": "1d"}
+    shown = (await client.get(path, params=query, headers=reader)).json()
+    assert (sum(shown["count"]), shown["resolution"]) == (12, "5m")
+    assert shown["mean"] == [1.0] * len(shown["t"])
+    late = await client.get(path, params={**query, "step": "90s"}, headers=reader)
+    assert late.status_code == 400
+    assert "a multiple of 5m" in late.json()["detail"]
+    many = await client.get(path, params={**query, "step": "5m"}, headers=reader)
+    assert many.status_code == 400
+    least = many.json()["detail"].rpartition(" ")[2]
+    some = await client.get(path, params={**query, "step": least}, headers=reader)
+    assert sum(some.json()["count"]) == 12
+
+
+@pytest.mark.parametrize("step", ["soon", "0", "-5", "0.0001", "40d", "1h ago", "nan", "[5m]"])
+async def test_a_bad_step_is_explained(
+    client: httpx.AsyncClient, seed: Seed, reader: dict[str, str], step: str
+) -> None:
+    series = await seed.put(Series.of("x"), [seed.now], [1.0])
+    answer = await client.get(
+        f"/analytics/series/{series.hex}/samples", params={"step": step}, headers=reader
+    )
+    assert (answer.status_code, answer.json()["where"]) == (400, "step")
+    assert len(answer.json()["detail"]) > 20
 
 
 async def test_another_tenants_things_look_like_missing_ones(

@@ -8,6 +8,7 @@ import numpy as np
 from redis.asyncio import Redis
 from sqlalchemy import insert
 
+from service.domain.clock import ManualClock
 from service.domain.series import (
     EXPECTED,
     EXPECTED_LOWER,
@@ -48,7 +49,7 @@ class Seed:
             self.registry, ChunkReader(redis, shards, BUCKET_MS), RollupReader(redis, shards)
         )
         self.shard = keys.shard_of(tenant, shards)
-        self._writer = ChunkWriter(redis, BUCKET_MS, 100 * 365 * 86_400_000)
+        self._writer = ChunkWriter(redis, BUCKET_MS, 100 * 365 * 86_400_000, clock=ManualClock(now))
         self._entries = 0
 
     async def put(self, series: Series, t: Any, v: Any) -> Series:
