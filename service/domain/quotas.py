@@ -2,7 +2,6 @@
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, fields, replace
-from functools import lru_cache
 
 from service.domain.tenants import Tenant
 
@@ -32,7 +31,6 @@ NAMES = tuple(field.name for field in fields(Quota))
 QuotaOf = Callable[[str], Awaitable[Quota]]
 
 
-@lru_cache(4096)
 def in_force(tenant: Tenant, shipped: Quota, retention_seconds: float) -> Quota:
     """A tenant's own limits, the shipped ones where it has none.
 

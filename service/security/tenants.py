@@ -48,7 +48,7 @@ class TenantStore:
     ) -> None:
         self._database, self._clock, self._forget = database, clock, forget
         self._shipped, self._retention = settings.shipped_quota, settings.retention_seconds
-        self._limits: dict[str, tuple[float, Tenant]] = {}
+        self._limits: dict[str, tuple[float, Tenant, Quota]] = {}
 
     async def create(self, tenant_id: str, name: str, actor: str) -> Tenant:
         """A new tenant; `Unprocessable` for an id that does not fit, `Conflict` if it exists."""
@@ -159,25 +159,28 @@ class TenantStore:
         self._limits.pop(tenant_id, None)
 
     async def limits(self, tenant_id: str) -> Tenant:
-        """The tenant with its limits, at most `REMEMBER_SECONDS` old; `NotFound`."""
-        now = self._clock.now()
-        known = self._limits.get(tenant_id)
-        if known and 0 <= now - known[0] < REMEMBER_SECONDS:
-            return known[1]
-        tenant = await self.get(tenant_id)
-        self._limits.pop(tenant_id, None)
-        if len(self._limits) >= _REMEMBERED_MAX:
-            self._limits.pop(next(iter(self._limits)))
-        self._limits[tenant_id] = (now, tenant)
-        return tenant
+        """The tenant with its own limits, at most `REMEMBER_SECONDS` old; `NotFound`."""
+        return (await self._remembered(tenant_id))[1]
 
     async def quota(self, tenant_id: str) -> Quota:
         """The limits in force for the tenant, at most `REMEMBER_SECONDS` old; `NotFound`."""
-        return self.quota_of(await self.limits(tenant_id))
+        return (await self._remembered(tenant_id))[2]
 
     def quota_of(self, tenant: Tenant) -> Quota:
         """The limits in force for this tenant."""
         return in_force(tenant, self._shipped, self._retention)
+
+    async def _remembered(self, tenant_id: str) -> tuple[float, Tenant, Quota]:
+        now = self._clock.now()
+        known = self._limits.get(tenant_id)
+        if known and 0 <= now - known[0] < REMEMBER_SECONDS:
+            return known
+        tenant = await self.get(tenant_id)
+        self._limits.pop(tenant_id, None)
+        if len(self._limits) >= _REMEMBERED_MAX:
+            self._limits.pop(next(iter(self._limits)))
+        found = self._limits[tenant_id] = (now, tenant, self.quota_of(tenant))
+        return found
 
     async def _update(
         self, tenant_id: str, values: dict[str, Any], action: str, actor: str

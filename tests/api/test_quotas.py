@@ -9,7 +9,9 @@ import httpx
 import pytest
 
 from service.domain.clock import ManualClock
+from service.domain.series import Series
 from service.domain.tenants import Role
+from service.rules.evaluator import Judgement
 from service.security.tenants import REMEMBER_SECONDS
 from service.settings import Settings
 from service.storage.sql.engine import Database
@@ -98,6 +100,31 @@ async def test_the_number_of_series_is_bounded(house: House) -> None:
     assert "the tenant has its 3 already" in more["rejected"][0]["reason"]
     await house.set(series=None)
     assert (await house.record(metrics(2, 2), replica=1)).json() == {"accepted": 2}
+
+
+async def test_the_age_of_samples_is_bounded(house: House) -> None:
+    old = [item | {"timestamp": house.parts.clock.now() - 7200} for item in metrics(0, 1)]
+    assert (await house.record(old)).status_code == 422
+    assert (await house.set(sample_age_seconds=86_400))["sample_age_seconds"] == 86_400
+    assert (await house.record(old, replica=1)).json() == {"accepted": 1}
+    shown = await house.set(sample_age_seconds=10 * 365 * 86_400)
+    assert shown["sample_age_seconds"] == house.parts.settings.retention_seconds
+
+
+async def test_active_alerts_are_bounded(house: House) -> None:
+    await house.set(active_alerts=1)
+    url, headers = "/alerts/rules", house.operator
+    made_ = await house.apis[0].post(url, headers=headers, json=rule("Many"))
+    own = (await house.parts.rules.get("acme", made_.json()["id"])).rule
+    series = [Series.of("plays", {"user": str(i)}) for i in range(3)]
+    engine, now = house.parts.engine, house.parts.clock.now()
+    await engine.apply("acme", own, [Judgement(s, s.tags, True, 9.0) for s in series], now)
+    await house.parts.rule_health.report("acme", engine.held("acme"))
+    active = (await house.apis[1].get("/alerts/active/acme", headers=headers)).json()
+    assert len(active["items"]) == 1
+    (shown,) = (await house.apis[1].get(url, headers=headers)).json()["items"]
+    assert shown["alerts"] == {"pending": 0, "firing": 1}
+    assert shown["last_error"].startswith("2 more series meet it and open no alert")
 
 
 async def test_rates_are_refused_with_429(house: House) -> None:

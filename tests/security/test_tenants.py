@@ -1,13 +1,15 @@
 """Tenants: life, limits, and what deleting one removes."""
 
 import asyncio
+from dataclasses import asdict, replace
 
 import pytest
 from sqlalchemy import func, select
 
 from service.domain.clock import ManualClock
 from service.domain.errors import Conflict, InvalidInput, NotFound, Unprocessable
-from service.domain.tenants import PLATFORM, Role
+from service.domain.quotas import Quota, in_force
+from service.domain.tenants import PLATFORM, Role, Tenant
 from service.security import audit
 from service.security.keys import KeyRing
 from service.security.tenants import REMEMBER_SECONDS, TenantStore
@@ -106,8 +108,18 @@ async def test_limits_are_at_most_two_seconds_old(
     assert (await tenants.limits("acme")).series == 5
     await clock.advance(REMEMBER_SECONDS)
     assert (await replica.limits("acme")).series == 5
+    assert (await replica.quota("acme")).series == 5
     with pytest.raises(NotFound):
         await replica.limits("nobody")
+
+
+def test_the_limits_in_force_are_the_tenants_own_and_else_the_shipped_ones() -> None:
+    shipped = Settings().shipped_quota
+    plain = Tenant("acme", "Acme", 1.0)
+    assert in_force(plain, shipped, 1e9) == shipped
+    assert in_force(plain, shipped, 60.0) == replace(shipped, sample_age_seconds=60.0)
+    own = Quota(1.0, 2.0, 3, 4, 5, 6, 7.0)
+    assert in_force(replace(plain, **asdict(own)), shipped, 1e9) == own
 
 
 async def test_deleting_removes_every_row_and_nobody_elses(

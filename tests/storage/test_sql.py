@@ -3,13 +3,14 @@
 import asyncio
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import insert, select
+from sqlalchemy import insert, inspect, select
 
 from service.domain.errors import ConfigurationError
 from service.storage.sql.engine import Database, async_url
-from service.storage.sql.migrate import latest_revision, migrate
+from service.storage.sql.migrate import alembic_config, latest_revision, migrate
 from service.storage.sql.tables import metadata, tenants, timers
 
 
@@ -25,6 +26,18 @@ async def test_migrations_make_the_tables_of_the_code(database: Database) -> Non
 
 async def test_migrating_again_changes_nothing(database: Database) -> None:
     assert await migrate(database) == latest_revision() != ""
+
+
+async def test_a_tenant_of_the_first_tables_keeps_its_limits(database: Database) -> None:
+    async with database.begin() as c:
+        await c.execute(insert(tenants).values(id="a", name="A", created_at=1.0, series=7))
+        await c.run_sync(lambda connection: command.downgrade(alembic_config(connection), "0001"))
+    async with database.read() as c:
+        assert "usage" not in await c.run_sync(lambda s: inspect(s).get_table_names())
+    assert await migrate(database) == latest_revision()
+    async with database.read() as c:
+        row = (await c.execute(select(tenants))).one()
+    assert (row.series, row.rules, row.samples_per_second) == (7, None, None)
 
 
 async def test_times_come_back_as_the_seconds_they_were(database: Database) -> None:
