@@ -4,8 +4,10 @@ A file is replaced in one step; whoever has it loaded notices by its modificatio
 across processes. A file that is not ours or is damaged is refused and logged, never used.
 """
 
+import os
 import shutil
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
@@ -57,6 +59,10 @@ def model_arrays(detector: Detector, forecaster: SeriesForecaster) -> Arrays:
     return nested("detector", detector.to_arrays()) | nested("forecast", forecaster.to_arrays())
 
 
+#: How long a list of models is used before the folder is looked at again.
+LISTED_SECONDS = 5.0
+
+
 class ModelRegistry:
     """Models by tenant and series (16 hex digits) under `root`, signed with `key`.
 
@@ -68,6 +74,7 @@ class ModelRegistry:
         self._key = key
         self._cached = cached
         self._loaded: OrderedDict[tuple[str, str], tuple[int, SeriesModel | None]] = OrderedDict()
+        self._listed: dict[str, tuple[float, frozenset[int]]] = {}
         self._lock = threading.Lock()
 
     def path(self, tenant: str, series_hex: str) -> Path:
@@ -85,6 +92,8 @@ class ModelRegistry:
         path = self.path(tenant, series_hex)
         bound_to = f"{tenant}/{series_hex}"
         artifact.write(path, artifact.pack(KIND, arrays, manifest, self._key, bound_to))
+        with self._lock:
+            self._listed.pop(tenant, None)
 
     def load(self, tenant: str, series_hex: str) -> SeriesModel | None:
         """The newest model of a series; None if there is none that can be trusted."""
@@ -117,10 +126,29 @@ class ModelRegistry:
         except FileNotFoundError:
             return None
 
+    def trained(self, tenant: str) -> frozenset[int]:
+        """Ids of the series that have a model, as listed at most `LISTED_SECONDS` ago."""
+        now = time.monotonic()
+        with self._lock:
+            listed, ids = self._listed.get(tenant, (-LISTED_SECONDS, frozenset[int]()))
+        if now - listed < LISTED_SECONDS:
+            return ids
+        folder = self.path(tenant, f"{0:016x}").parent
+        try:
+            with os.scandir(folder) as files:
+                found = (parse_series_id(file.name.removesuffix(".npz")) for file in files)
+                ids = frozenset(number for number in found if number is not None)
+        except FileNotFoundError:
+            ids = frozenset()
+        with self._lock:
+            self._listed[tenant] = (now, ids)
+        return ids
+
     def forget(self, tenant: str, series_hex: str) -> None:
         """Drop a model from memory; the next `load` reads the file."""
         with self._lock:
             self._loaded.pop((tenant, series_hex), None)
+            self._listed.pop(tenant, None)
 
     def remove(self, tenant: str, series_hex: str) -> None:
         """Delete the model of a series, if there is one."""

@@ -42,6 +42,10 @@ class Scorer:
         #: Calls that failed since the start.
         self.failures = 0
 
+    def trained(self, tenant: str) -> frozenset[int]:
+        """Ids of the series that have a model; of the others nothing can be said."""
+        return self._models.trained(tenant)
+
     def score(self, tenant: str, series: Series, context: Columns, from_ms: int) -> Samples:
         """Samples about the points of `context` with t > `from_ms`: score first, then the rest.
 

@@ -3,13 +3,13 @@
 A chunk that is over is sealed (`storage.sealing`): its value begins with a block of the same
 samples, sorted and packed, and late ones stand after it as records again.
 
-One script applies a batch: it checks that the worker still owns the shard, appends to every
-touched chunk, stores the log position and trims the log, all or nothing. So a sample is counted
-once however often a worker dies. A script does what `MULTI` would, with one answer to read
-instead of one a command.
+One script applies a batch: it checks that the worker still owns the shard and that the position is
+where the batch begins, appends to every touched chunk, stores the log position and trims the log,
+all or nothing. So a sample is counted once however often a worker dies or an answer is lost. A
+script does what `MULTI` would, with one answer to read instead of one a command.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import structlog
@@ -19,23 +19,26 @@ from service import telemetry
 from service.domain.clock import Clock, SystemClock
 from service.domain.errors import Damaged, LostLease
 from service.storage import keys
-from service.storage.columns import POINT, Columns, in_order, is_ascending
+from service.storage.columns import POINT, Batch, Columns, Groups, in_order, is_ascending
 from service.storage.log import Entry
 from service.storage.redis import ask, store_errors
 from service.storage.sealed import read_values
 
 log = structlog.get_logger(__name__)
 
-# KEYS: epoch, position, log, unsealed, then the chunks.  ARGV: epoch, position, now, retention,
-# slack, the least delay (all ms), length of a chunk's prefix, then bytes and expiry (ms) of each
-# chunk. A chunk gets its expiry when it is made. It is to be sealed when its bucket is over and the
-# slack has passed; what comes after the bucket's end may meet a sealed one, which is due again.
+# KEYS: epoch, position, log, unsealed, then the chunks.  ARGV: epoch, position, the one before
+# ("" for any), now, retention, slack, the least delay (all ms), length of a chunk's prefix, then
+# bytes and expiry (ms) of each chunk. Answers 1, 0 if the epoch is over, -1 if the position is
+# another: an attempt whose answer was lost had been carried out. A chunk gets its expiry when it is
+# made. It is to be sealed when its bucket is over and the slack has passed; what comes after the
+# bucket's end may meet a sealed one, which is due again.
 _APPLY = """
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
-local now, retention, slack = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
-local soonest, prefix = now + tonumber(ARGV[6]), tonumber(ARGV[7]) + 1
+if ARGV[3] ~= '' and (redis.call('GET', KEYS[2]) or '0-0') ~= ARGV[3] then return -1 end
+local now, retention, slack = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
+local soonest, prefix = now + tonumber(ARGV[7]), tonumber(ARGV[8]) + 1
 for i = 5, #KEYS do
-  local data, expiry = ARGV[2 * i - 2], ARGV[2 * i - 1]
+  local data, expiry = ARGV[2 * i - 1], ARGV[2 * i]
   local made = redis.call('APPEND', KEYS[i], data) == #data
   if made then redis.call('PEXPIREAT', KEYS[i], expiry) end
   local over = expiry - retention
@@ -73,8 +76,19 @@ class ChunkWriter:
         self._clock = clock or SystemClock()
         self._apply = redis.register_script(_APPLY)
 
-    async def apply(self, shard: int, epoch: int, entries: Sequence[Entry]) -> None:
-        """Store the entries and their position together; `LostLease` if the epoch is over."""
+    async def apply(
+        self, shard: int, epoch: int, entries: Sequence[Entry], after: bytes | None = None
+    ) -> dict[str, Groups]:
+        """Store the entries and their position together; what was stored, by tenant.
+
+        `after` is the position that they follow in the log. Raises `LostLease` if the epoch is
+        over, or if the position is another: then an earlier attempt was carried out although its
+        answer was lost, and what the caller knows of the shard is to be read anew.
+        """
+        stored = {
+            tenant: Groups.of(Batch.join(batches), self._bucket_ms)
+            for tenant, batches in _by_tenant(entries).items()
+        }
         names: list[str] = [
             keys.epoch(shard),
             keys.position(shard),
@@ -82,44 +96,38 @@ class ChunkWriter:
             keys.unsealed(shard),
         ]
         now_ms = round(self._clock.now() * 1000)
-        arguments: list[bytes | int] = [epoch, entries[-1].id, now_ms, self._retention_ms]
-        arguments += [self._slack_ms, _SEAL_AGAIN_MS, len(keys.chunk_prefix(shard))]
-        for tenant, batches in _by_tenant(entries).items():
-            for series, bucket, data in self._split(batches):
-                names.append(keys.chunk(shard, tenant, series, bucket))
-                arguments += (data, (bucket + 1) * self._bucket_ms + self._retention_ms)
+        prefix = keys.chunk_prefix(shard)
+        arguments: list[bytes | int] = [epoch, entries[-1].id, after or b"", now_ms]
+        arguments += [self._retention_ms, self._slack_ms, _SEAL_AGAIN_MS, len(prefix)]
+        for tenant, groups in stored.items():
+            names += self._names(f"{prefix}{tenant}", groups)
+            arguments += self._arguments(groups)
         async with store_errors():
-            if not await self._apply(keys=names, args=arguments):
-                raise LostLease(f"shard {shard} has another owner since epoch {epoch}")
+            answer = await self._apply(keys=names, args=arguments)
+        if answer == 0:
+            raise LostLease(f"shard {shard} has another owner since epoch {epoch}")
+        if answer < 0:
+            raise LostLease(f"an answer of the store was lost; shard {shard} is read anew")
+        return stored
 
-    def _split(self, entries: list[Entry]) -> list[tuple[int, int, bytes]]:
-        ids = np.concatenate([e.batch.id for e in entries])
-        points = np.empty(len(ids), POINT)
-        points["t"] = np.concatenate([e.batch.t for e in entries])
-        points["v"] = np.concatenate([e.batch.v for e in entries])
-        buckets = points["t"] // self._bucket_ms
-        order = np.lexsort((buckets, ids))  # stable: arrival order within a chunk
-        ids, buckets, points = ids[order], buckets[order], points[order]
-        starts = np.flatnonzero(np.r_[True, (ids[1:] != ids[:-1]) | (buckets[1:] != buckets[:-1])])
-        ends = np.r_[starts[1:], len(ids)] * POINT.itemsize
-        raw = points.tobytes()
-        return [
-            (series, bucket, raw[a:b])
-            for series, bucket, a, b in zip(
-                ids[starts].tolist(),
-                buckets[starts].tolist(),
-                (starts * POINT.itemsize).tolist(),
-                ends.tolist(),
-                strict=True,
-            )
-        ]
+    def _names(self, prefix: str, groups: Groups) -> list[str]:
+        pairs = zip(groups.ids, groups.buckets, strict=True)
+        return [f"{prefix}:{series:016x}:{bucket}" for series, bucket in pairs]
+
+    def _arguments(self, groups: Groups) -> Iterator[bytes | int]:
+        raw = Columns(groups.t, groups.v).pack()
+        at = (groups.bounds * POINT.itemsize).tolist()
+        life = self._bucket_ms + self._retention_ms
+        for start, end, bucket in zip(at[:-1], at[1:], groups.buckets, strict=True):
+            yield raw[start:end]
+            yield bucket * self._bucket_ms + life
 
 
-def _by_tenant(entries: Sequence[Entry]) -> dict[str, list[Entry]]:
-    groups: dict[str, list[Entry]] = {}
+def _by_tenant(entries: Sequence[Entry]) -> dict[str, list[Batch]]:
+    groups: dict[str, list[Batch]] = {}
     for entry in entries:
         if len(entry.batch.id):
-            groups.setdefault(entry.tenant, []).append(entry)
+            groups.setdefault(entry.tenant, []).append(entry.batch)
     return groups
 
 

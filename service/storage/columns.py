@@ -76,6 +76,39 @@ class Batch(NamedTuple):
         )
 
 
+class Groups(NamedTuple):
+    """Samples by series and time bucket, of each group in order of arrival.
+
+    `ids` and `buckets` have (k,), ordered by bucket; the samples of group i are those from
+    `bounds[i]` to `bounds[i + 1]` of `t` and `v`.
+    """
+
+    ids: list[int]
+    buckets: list[int]
+    bounds: NDArray[np.int64]
+    t: Times
+    v: Values
+
+    @classmethod
+    def of(cls, batch: Batch, bucket_ms: int) -> "Groups":
+        """The groups of at least one sample."""
+        buckets = batch.t // bucket_ms
+        if (buckets == buckets[0]).all():
+            order = np.argsort(batch.id, kind="stable")
+        else:
+            order = np.lexsort((batch.id, buckets))  # stable too
+        ids, buckets = batch.id[order], buckets[order]
+        new = (ids[1:] != ids[:-1]) | (buckets[1:] != buckets[:-1])
+        starts = np.append(0, np.flatnonzero(new) + 1)
+        return cls(
+            ids[starts].tolist(),
+            buckets[starts].tolist(),
+            np.append(starts, len(ids)),
+            batch.t[order],
+            batch.v[order],
+        )
+
+
 def is_ascending(t: Times) -> bool:
     """Whether each time is later than the one before it."""
     return bool((t[1:] > t[:-1]).all())

@@ -6,9 +6,12 @@ from types import MappingProxyType
 import numpy as np
 
 from service.domain.series import Series
-from service.storage.columns import Columns
+from service.storage.columns import Columns, Groups
 
 _EMPTY: Mapping[int, Series] = MappingProxyType({})
+
+
+_NEVER = int(np.iinfo(np.int64).min)
 
 
 class _Buffer:
@@ -18,20 +21,30 @@ class _Buffer:
     whole state is replaced in one assignment.
     """
 
-    __slots__ = ("_state", "size")
+    __slots__ = ("_newest", "_state", "size")
 
     def __init__(self, size: int) -> None:
         self.size = size
         self._state = _room(min(64, 2 * size))
+        self._newest = _NEVER
 
     def view(self) -> Columns:
         t, v, n = self._state
         return Columns(t[:n], v[:n])
 
+    def add(self, t: int, v: float) -> None:
+        """One sample: what most calls bring, so it makes no arrays."""
+        all_t, all_v, n = self._state
+        if t <= self._newest or n == len(all_t):
+            self.extend(np.array([t]), np.array([v]))
+            return
+        all_t[n], all_v[n] = t, v
+        self._newest = t
+        self._state = (all_t, all_v, n + 1)
+
     def extend(self, t: np.ndarray, v: np.ndarray) -> None:
         old_t, old_v, n = self._state
-        ascending = len(t) == 1 or bool(np.all(t[1:] > t[:-1]))
-        in_order = ascending and (not n or bool(t[0] > old_t[n - 1]))
+        in_order = int(t[0]) > self._newest and bool((t[1:] > t[:-1]).all())
         end = n + len(t)
         if not in_order or end > len(old_t):
             old = Columns(old_t[:n], old_v[:n])
@@ -41,6 +54,7 @@ class _Buffer:
             old_t, old_v, n = _room(max(len(t), min(2 * self.size, max(64, 2 * len(t)))))
             end = len(t)
         old_t[n:end], old_v[n:end] = t, v
+        self._newest = int(old_t[end - 1])
         self._state = (old_t, old_v, end)
 
 
@@ -82,25 +96,33 @@ class Head:
         self._series[tenant] = {**self._series.get(tenant, {}), **series}
         self._buffers.setdefault(tenant, {})
 
-    def unknown(self, tenant: str, ids: np.ndarray) -> list[int]:
+    def unknown(self, tenant: str, ids: Iterable[int]) -> list[int]:
         """Those of the ids whose series is not known yet."""
         known = self._series.get(tenant, _EMPTY)
-        return [i for i in np.unique(ids).tolist() if i not in known]
+        return [i for i in ids if i not in known]
 
-    def extend(self, tenant: str, ids: np.ndarray, t: np.ndarray, v: np.ndarray) -> list[int]:
-        """Add samples (each array (n,), in order of arrival); the ids that were touched."""
-        order = np.argsort(ids, kind="stable")
-        ids, t, v = ids[order], t[order], v[order]
-        starts = np.flatnonzero(np.r_[True, ids[1:] != ids[:-1]]) if len(ids) else ids
-        ends = np.r_[starts[1:], len(ids)]
+    def extend(self, tenant: str, samples: Groups) -> None:
+        """Add samples."""
         buffers = self._buffers.setdefault(tenant, {})
-        touched: list[int] = ids[starts].tolist()
-        for series, a, b in zip(touched, starts.tolist(), ends.tolist(), strict=True):
+        t, v, bounds = samples.t, samples.v, samples.bounds
+        sizes = np.diff(bounds)
+        singles = bounds[:-1][sizes == 1]
+        alone = zip(t[singles].tolist(), v[singles].tolist(), strict=True)
+        groups = zip(samples.ids, bounds[:-1].tolist(), sizes.tolist(), strict=True)
+        for series, start, size in groups:
             buffer = buffers.get(series)
             if buffer is None:
                 buffer = buffers[series] = _Buffer(self._size)
-            buffer.extend(t[a:b], v[a:b])
-        return touched
+            if size == 1:
+                buffer.add(*next(alone))
+            else:
+                buffer.extend(t[start : start + size], v[start : start + size])
+
+    def put(self, tenant: str, series: int, columns: Columns) -> None:
+        """Add samples of one series."""
+        if len(columns.t):
+            buffers = self._buffers.setdefault(tenant, {})
+            buffers.setdefault(series, _Buffer(self._size)).extend(*columns)
 
     def columns(self, tenant: str, series: int) -> Columns:
         """All samples in memory."""

@@ -6,8 +6,7 @@ from itertools import groupby
 import structlog
 
 from service import telemetry
-from service.domain.errors import LostLease
-from service.storage.columns import Batch
+from service.domain.errors import LostLease, Unavailable
 from service.storage.log import Entry
 from service.wiring import Wiring
 from service.worker.shards import Shards
@@ -50,21 +49,24 @@ class Keeper:
         entries = await self._w.log.read(shard, position, count=count, block_ms=_BLOCK_MS)
         if self._shards.positions.get(shard) != position:
             return  # given back while we waited
-        if entries and not await self._apply(shard, entries):
+        if entries and not await self._apply(shard, position, entries):
             return
         if len(entries) < count:
             self._shards.caught_up.add(shard)
 
-    async def _apply(self, shard: int, entries: list[Entry]) -> bool:
-        """Apply entries in their order; False if the shard is another worker's."""
+    async def _apply(self, shard: int, after: bytes, entries: list[Entry]) -> bool:
+        """Apply entries that follow a position, in their order; False if the shard is lost."""
         epoch = self._shards.epochs[shard]
         try:
             for tombstone, group in groupby(entries, lambda entry: entry.erased is not None):
                 if tombstone:
                     for entry in group:
                         await self._erase(shard, epoch, entry)
+                        after = entry.id
                 else:
-                    await self._keep(shard, epoch, list(group))
+                    together = list(group)
+                    await self._keep(shard, epoch, after, together)
+                    after = together[-1].id
         except LostLease as error:
             log.warning("shard lost", shard=shard, reason=str(error))
             self._shards.drop(shard)
@@ -78,17 +80,22 @@ class Keeper:
         self._at_once[shard] = max(1, min(_ENTRIES_AT_ONCE, fitting))
         return True
 
-    async def _keep(self, shard: int, epoch: int, entries: list[Entry]) -> None:
+    async def _keep(self, shard: int, epoch: int, after: bytes, entries: list[Entry]) -> None:
         """Samples to chunks, then to the head."""
-        await self._w.chunk_writer.apply(shard, epoch, entries)
+        stored = await self._w.chunk_writer.apply(shard, epoch, entries, after)
         self._shards.positions[shard] = entries[-1].id
         head = self._shards.head
-        for tenant, batch in _by_tenant(entries).items():
-            telemetry.SAMPLES_STORED.inc(len(batch.id))
-            if unknown := head.unknown(tenant, batch.id):
-                head.add_series(tenant, await self._w.registry.lookup(tenant, unknown))
+        for tenant, samples in stored.items():
+            telemetry.SAMPLES_STORED.inc(len(samples.t))
+            if unknown := head.unknown(tenant, samples.ids):
+                try:
+                    found = await self._w.registry.lookup(tenant, unknown)
+                except Unavailable as error:  # they are applied, and will not come again
+                    raise LostLease(f"{error}; shard {shard} is read anew") from error
+                head.add_series(tenant, found)
                 self._shards.seen(shard, tenant)
-            self._shown(tenant, head.extend(tenant, *batch))
+            head.extend(tenant, samples)
+            self._shown(tenant, samples.ids)
 
     async def _erase(self, shard: int, epoch: int, tombstone: Entry) -> None:
         """What a tombstone names, from chunks and head."""
@@ -100,10 +107,3 @@ class Keeper:
             self._erased(tombstone.tenant, tombstone.erased.tolist())
         else:
             self._shards.forget(tombstone.tenant)
-
-
-def _by_tenant(entries: list[Entry]) -> dict[str, Batch]:
-    groups: dict[str, list[Batch]] = {}
-    for entry in entries:
-        groups.setdefault(entry.tenant, []).append(entry.batch)
-    return {tenant: Batch.join(batches) for tenant, batches in groups.items()}

@@ -165,7 +165,8 @@ class Worker:
 
     async def _score_tenant(self, tenant: str, ids: set[int]) -> None:
         known = self.head.series(tenant)
-        work = [known[i] for i in ids if i in known and not known[i].is_derived]
+        trained = await asyncio.to_thread(self._w.scorer.trained, tenant)
+        work = [known[i] for i in ids & trained if i in known]
         if not work:
             return
         if not self._shards.owns(tenant):  # for now; if it is gone for good, so is its head

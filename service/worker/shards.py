@@ -6,12 +6,11 @@ import os
 import socket
 import time
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 
-import numpy as np
 import structlog
 
-from service.domain.errors import OffbeatError
+from service.domain.errors import OffbeatError, Unavailable
 from service.storage import keys
 from service.storage.head import Head
 from service.storage.lease import Leases
@@ -50,6 +49,7 @@ class Shards:
         self._held_until: dict[int, float] = {}
         self._taking: dict[int, asyncio.Task[None]] = {}
         self._taken = asyncio.Event()
+        self._workers = 1
 
     @property
     def renewal(self) -> float:
@@ -74,28 +74,54 @@ class Shards:
         ]
 
     async def hold(self) -> None:
-        """Renew the own shards, take free ones up to a fair share, give back what is over it."""
-        workers = await self._leases.workers()
-        share = -(-self._w.settings.log_shards // max(1, workers))
+        """Renew the own shards, take free ones up to a fair share, give back what is over it.
+
+        In a cluster a node that does not answer costs only the shards that it holds: what failed
+        is raised when the others are done.
+        """
+        failed: list[OffbeatError] = []
+        try:
+            self._workers = await self._leases.workers()
+        except Unavailable as error:
+            failed.append(error)
+        share = -(-self._w.settings.log_shards // max(1, self._workers))
         ours = sorted(self.epochs.keys() | self._taking.keys())
         for shard in ours[share:]:
             self.drop(shard)
-            await self._leases.release(shard)
-        for shard in range(self._w.settings.log_shards):
-            held = self.epochs.keys() | self._taking.keys()
-            if shard not in held and len(held) >= share:
-                continue
-            begun = time.monotonic()
-            epoch = await self._leases.acquire(shard)
-            if not epoch and shard in held:
-                log.warning("shard lost", shard=shard)
+        failed += await self._each(self._leases.release, ours[share:])
+        failed += await self._each(self._acquire, ours[:share])
+        free = [shard for shard in range(self._w.settings.log_shards) if shard not in ours]
+        while free and (room := share - len(self.epochs.keys() | self._taking.keys())) > 0:
+            failed += await self._each(self._acquire, free[:room])
+            free = free[room:]
+        if failed:
+            raise failed[0]
+
+    @staticmethod
+    async def _each(
+        step: Callable[[int], Awaitable[None]], shards: Iterable[int]
+    ) -> list[OffbeatError]:
+        """Do something with shards, all at a time; what failed."""
+        answers = await asyncio.gather(*map(step, shards), return_exceptions=True)
+        for answer in answers:
+            if isinstance(answer, BaseException) and not isinstance(answer, OffbeatError):
+                raise answer
+        return [answer for answer in answers if isinstance(answer, OffbeatError)]
+
+    async def _acquire(self, shard: int) -> None:
+        """Take or renew one shard."""
+        begun = time.monotonic()
+        epoch = await self._leases.acquire(shard)
+        held = shard in self.epochs or shard in self._taking
+        if not epoch and held:
+            log.warning("shard lost", shard=shard)
+            self.drop(shard)
+        elif epoch:
+            if shard not in self._taking and self.epochs.get(shard) != epoch:
                 self.drop(shard)
-            elif epoch:
-                if shard not in self._taking and self.epochs.get(shard) != epoch:
-                    self.drop(shard)
-                    # Reading takes a while, and the other shards' leases do not wait.
-                    self._taking[shard] = asyncio.create_task(self._take(shard, epoch))
-                self._held_until[shard] = begun + self._leases.seconds
+                # Reading takes a while, and the other shards' leases do not wait.
+                self._taking[shard] = asyncio.create_task(self._take(shard, epoch))
+            self._held_until[shard] = begun + self._leases.seconds
 
     async def _take(self, shard: int, epoch: int) -> None:
         """Own a shard: read its newest samples into the head, then follow its log."""
@@ -143,11 +169,11 @@ class Shards:
         for first in range(0, len(ids), _SERIES_AT_ONCE):
             part = ids[first : first + _SERIES_AT_ONCE]
             found = await self._w.chunks.read(tenant, part, start, ahead)
-            for i, (t, v) in found.items():
-                if len(t) < enough:
+            for i, columns in found.items():
+                if len(columns.t) < enough:
                     short.append(i)
                 else:
-                    self.head.extend(tenant, np.full(len(t), i, np.int64), t, v)
+                    self.head.put(tenant, i, columns)
         return short
 
     async def changed(self, seconds: float) -> None:
@@ -179,8 +205,9 @@ class Shards:
 
     async def give_back(self) -> None:
         """Release everything, so that others need not wait for the leases to expire."""
+        ours = sorted(self.epochs.keys() | self._taking.keys())
+        for shard in ours:
+            self.drop(shard)
+        await self._each(self._leases.release, ours)
         with contextlib.suppress(OffbeatError):
-            for shard in sorted(self.epochs.keys() | self._taking.keys()):
-                self.drop(shard)
-                await self._leases.release(shard)
             await self._leases.sign_out()

@@ -11,6 +11,7 @@ from service.domain.rules import Condition, Rule, Severity
 from service.domain.series import EXPECTED_LOWER, EXPECTED_UPPER, FORECAST, SCORE, Series
 from service.query.selector import parse_selector
 from service.rules.evaluator import ENDED_SECONDS, Judgement, SeriesIndex, evaluate
+from service.storage.columns import Batch, Columns, Groups
 from service.storage.head import Head
 
 TENANT = "acme"
@@ -28,7 +29,7 @@ def put(head: Head, series: Series, *points: tuple[float, float], tenant: str = 
     head.add_series(tenant, {series.id: series})
     t = np.array([round((NOW - ago) * 1000) for ago, _ in points], np.int64)
     v = np.array([value for _, value in points], np.float64)
-    head.extend(tenant, np.full(len(t), series.id, np.int64), t, v)
+    head.put(tenant, series.id, Columns(t, v))
 
 
 def a_rule(query: str = "cpu", **fields: Any) -> Rule:
@@ -205,7 +206,7 @@ def test_ten_thousand_series_in_a_second(head: Head, fields: dict[str, Any]) -> 
     ids = np.array([s.id for s in everything], np.int64)
     for ago in (20, 10):
         at = np.full(len(ids), round((NOW - ago) * 1000), np.int64)
-        head.extend(TENANT, ids, at, np.full(len(ids), 0.5))
+        head.extend(TENANT, Groups.of(Batch(ids, at, np.full(len(ids), 0.5)), 60_000))
     index = SeriesIndex()
     evaluate(a_rule(**fields), TENANT, head, NOW, index=index)
     took = []

@@ -7,6 +7,7 @@ import numpy as np
 from service.domain.series import Series
 from service.rules.evaluator import evaluate
 from service.rules.schema import parse_rule
+from service.storage.columns import Columns
 from service.storage.head import Head
 
 NOW = 1_700_000_000.0
@@ -25,6 +26,6 @@ def test_a_stale_marker_is_no_value_and_another_nan_is_no_match() -> None:
         head = Head(64)
         head.add_series("acme", {plays.id: plays})
         times = np.array([NOW * 1000 - 1000, NOW * 1000], np.int64)
-        head.extend("acme", np.full(2, plays.id), times, np.array([9.0, value]))
+        head.put("acme", plays.id, Columns(times, np.array([9.0, value])))
         (judgement,) = evaluate(rule, "acme", head, NOW)
         assert judgement.active is active

@@ -31,6 +31,7 @@ from service.rules.evaluator import evaluate
 from service.rules.loader import parse_file
 from service.rules.schema import FIELDS
 from service.settings import Settings
+from service.storage.columns import Columns
 from service.storage.head import Head
 from service.storage.sql.engine import Database
 from service.storage.sql.tables import outbox
@@ -80,8 +81,8 @@ class Player:
 
     def feed(self, series: Series, at: float, value: float) -> None:
         self.head.add_series(TENANT, {series.id: series})
-        ids, t = np.array([series.id]), np.array([round(at * 1000)])
-        self.head.extend(TENANT, ids, t, np.array([value]))
+        t = np.array([round(at * 1000)])
+        self.head.put(TENANT, series.id, Columns(t, np.array([value])))
 
     async def judge(self) -> None:
         now = self.clock.now()

@@ -17,7 +17,7 @@ from service.settings import Settings
 from service.storage import keys
 from service.storage.append import LogWriter
 from service.storage.chunks import ChunkReader, ChunkWriter
-from service.storage.columns import Batch
+from service.storage.columns import Batch, Columns, Groups
 from service.storage.deletion import Deletion
 from service.storage.head import Head
 from service.storage.lease import Leases
@@ -164,7 +164,12 @@ def test_the_head_keeps_the_newest_in_order() -> None:
     for step in range(200):
         t = rng.integers(max(0, step * 10 - 30), step * 10 + 10, size=5)
         v = rng.normal(size=5)
-        head.extend("acme", np.full(5, 7), t, v)
+        if step % 2:
+            head.put("acme", 7, Columns(t, v))
+        else:  # as the worker does, and most often with one sample
+            for one in range(5):
+                batch = Batch(np.array([7]), t[one : one + 1], v[one : one + 1])
+                head.extend("acme", Groups.of(batch, HOUR))
         want.update(zip(t.tolist(), v.tolist(), strict=True))
     got = head.columns("acme", 7)
     newest = sorted(want)[-64:]
@@ -179,12 +184,12 @@ def test_the_head_keeps_the_newest_in_order() -> None:
 
 def test_a_view_of_the_head_does_not_change_under_its_reader() -> None:
     head = Head(size=64)
-    head.extend("a", np.zeros(60, np.int64), np.arange(60), np.arange(60.0))
+    head.put("a", 0, Columns(np.arange(60), np.arange(60.0)))
     view = head.columns("a", 0)
     before = view.v.copy()
     for step in range(60, 400):
-        head.extend("a", np.array([0]), np.array([step]), np.array([-1.0]))
-    head.extend("a", np.array([0]), np.array([5]), np.array([-1.0]))
+        head.put("a", 0, Columns(np.array([step]), np.array([-1.0])))
+    head.put("a", 0, Columns(np.array([5]), np.array([-1.0])))
     assert view.v.tolist() == before.tolist()
 
 
