@@ -111,13 +111,17 @@ def _explained(error: Exception, where: str, settings: Settings) -> OffbeatError
                 f"{where} refuses our TLS ({reason}); if it wants a certificate of ours, "
                 "set REDIS_CERT_FILE and REDIS_KEY_FILE"
             )
-    silent = isinstance(error, RedisTimeoutError)
+    shaken = "connecting" not in str(error)  # what came before was in order
     closed = isinstance(error, InvalidResponse) or "closed" in str(error) or "reset" in str(error)
-    if closed and not tls:
-        return ConfigurationError(
-            f"{where} hangs up on us ({error}); if it expects TLS, {with_tls}"
+    if closed and shaken:
+        hint = (
+            "wants a certificate of ours, set REDIS_CERT_FILE and REDIS_KEY_FILE"
+            if tls
+            else f"expects TLS, {with_tls}"
         )
-    hint = f"; if it does not speak TLS, {no_tls}" if tls and (silent or closed) else ""
+        return ConfigurationError(f"{where} hangs up on us ({error}); if it {hint}")
+    silent = isinstance(error, RedisTimeoutError) or not shaken
+    hint = f"; if it does not speak TLS, {no_tls}" if tls and silent else ""
     return Unavailable(f"{where} does not answer: {error}; check {address}{hint}")
 
 

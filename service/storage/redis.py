@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 from urllib.parse import SplitResult, urlsplit, urlunsplit
 
-from redis.asyncio import Redis
+from redis.asyncio import ConnectionPool, Redis, SSLConnection
+from redis.asyncio.connection import RedisSSLContext, parse_url
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import (
@@ -58,16 +59,34 @@ def connect(
     }
     if url.startswith("rediss:"):
         files = tls or TLSFiles()
+        options["shared"] = []
         options["ssl_min_version"] = ssl.TLSVersion.TLSv1_2
         options["ssl_ca_certs"] = files.ca or None
         options["ssl_certfile"] = files.certificate or None
         options["ssl_keyfile"] = files.key or None
     if not cluster:
-        return Redis.from_url(url, **options)
+        return _client(url, options)
     parts = urlsplit(url)
     return ClusterRedis(
-        addresses(parts), lambda host, port: Redis.from_url(_at(parts, host, port), **options)
+        addresses(parts), lambda host, port: _client(_at(parts, host, port), options)
     )
+
+
+class _TLSConnection(SSLConnection):
+    """Connections of a client share a context: reading the system's certificates takes long."""
+
+    def __init__(self, *, shared: list[RedisSSLContext], **options: Any) -> None:
+        super().__init__(**options)
+        if not shared:
+            shared.append(self.ssl_context)
+        self.ssl_context = shared[0]
+
+
+def _client(url: str, options: dict[str, Any]) -> Redis:
+    if not url.startswith("rediss:"):
+        return Redis.from_url(url, **options)
+    fields: dict[str, Any] = {**options, **parse_url(url), "connection_class": _TLSConnection}
+    return Redis.from_pool(ConnectionPool(**fields))
 
 
 def connect_as_set(settings: Settings) -> Redis:

@@ -288,7 +288,8 @@ async def test_the_whole_service_on_a_cluster_and_a_node_that_dies(
     assert node_of("acme") != node_of("other")
     rule = {"name": "Many", "query": "plays", "condition": "gt", "threshold": 5, "severity": "low"}
     async with service(cluster, tmp_path) as parts:
-        await parts.rules.create("acme", rule, "test")
+        for tenant in ("acme", "other"):
+            await parts.rules.create(tenant, rule, "test")
         acme = calling(parts, await headers_of(parts, Role.OPERATOR))
         other = calling(parts, await headers_of(parts, Role.OPERATOR, "other"))
         async with acme, other:
@@ -299,6 +300,9 @@ async def test_the_whole_service_on_a_cluster_and_a_node_that_dies(
 
             async def fires() -> bool:
                 return bool(parts.engine.open("acme"))
+
+            async def fires_for_other() -> bool:
+                return bool(parts.engine.open("other"))
 
             assert (await recorded(acme, 9)).status_code == 200
             assert (await recorded(other, 1)).status_code == 200
@@ -319,6 +323,15 @@ async def test_the_whole_service_on_a_cluster_and_a_node_that_dies(
                     assert time.monotonic() - begun < 2
                     assert (await recorded(other, 2)).status_code == 200
                 assert (await acme.get("/readyz")).status_code == 200
+                # Longer than a lease: the other nodes' shards are kept, applied and judged.
+                ended = time.monotonic() + parts.settings.worker_lease_seconds * 1.5
+
+                async def lease_is_over() -> bool:
+                    return time.monotonic() > ended
+
+                await until(lease_is_over)
+                assert (await recorded(other, 9)).status_code == 200
+                await until(fires_for_other)
             finally:
                 dead.start_again()
                 await asyncio.to_thread(cluster.wait)
