@@ -49,13 +49,13 @@ class _Child:
     start: Callable[[], "subprocess.Popen[bytes]"]
     process: "subprocess.Popen[bytes]"
     started: float = field(default_factory=time.monotonic)
-    failures: int = 0
+    failures: float = 0.0
     due: float | None = None
 
     def failed(self, now: float) -> float:
         """It ended or could not start: seconds until it is to be started again."""
-        self.failures = max(0, self.failures - int((now - self.started) / _FORGIVEN_AFTER))
-        pause = _PAUSES[min(self.failures, len(_PAUSES) - 1)]
+        self.failures = max(0.0, self.failures - (now - self.started) / _FORGIVEN_AFTER)
+        pause = _PAUSES[min(int(self.failures), len(_PAUSES) - 1)]
         self.failures += 1
         self.due = now + pause
         return pause

@@ -83,6 +83,7 @@ class Keeper:
     async def _keep(self, shard: int, epoch: int, after: bytes, entries: list[Entry]) -> None:
         """Samples to chunks, then to the head."""
         stored = await self._w.chunk_writer.apply(shard, epoch, entries, after)
+        self._still(shard, epoch)
         self._shards.positions[shard] = entries[-1].id
         head = self._shards.head
         for tenant, samples in stored.items():
@@ -92,6 +93,7 @@ class Keeper:
                     found = await self._w.registry.lookup(tenant, unknown)
                 except Unavailable as error:  # they are applied, and will not come again
                     raise LostLease(f"{error}; shard {shard} is read anew") from error
+                self._still(shard, epoch)
                 head.add_series(tenant, found)
                 self._shards.seen(shard, tenant)
             head.extend(tenant, samples)
@@ -101,9 +103,15 @@ class Keeper:
         """What a tombstone names, from chunks and head."""
         now_ms = round(self._w.clock.now() * 1000)
         await self._w.eraser.apply(shard, epoch, tombstone, now_ms)
+        self._still(shard, epoch)
         self._shards.positions[shard] = tombstone.id
         if tombstone.erased is not None and len(tombstone.erased):
             self._shards.head.remove(tombstone.tenant, tombstone.erased.tolist())
             self._erased(tombstone.tenant, tombstone.erased.tolist())
         else:
             self._shards.forget(tombstone.tenant)
+
+    def _still(self, shard: int, epoch: int) -> None:
+        """`LostLease` if the shard was given up while we waited: its head and position are gone."""
+        if self._shards.epochs.get(shard) != epoch:
+            raise LostLease(f"shard {shard} was given up meanwhile")

@@ -25,20 +25,22 @@ def ended() -> "subprocess.Popen[bytes]":
 
 def test_one_that_cannot_live_is_tried_ever_more_rarely() -> None:
     one, now, pauses = child(ended), 0.0, []
-    for _ in range(9):
+    for _ in range(12):
         one.started = now
         now += 1  # it lives for a second
         pauses.append(one.failed(now))
         now += pauses[-1]
-    assert pauses == [0.1, 0.5, 1, 2, 5, 10, 30, 30, 30]
+    assert pauses == sorted(pauses)
+    assert pauses[0] == 0.1
+    assert pauses[-2:] == [30, 30]
 
 
 def test_one_that_is_killed_now_and_then_is_back_at_once() -> None:
     one, now = child(ended), 0.0
     for _ in range(100):
         one.started = now
-        now += 12
-        assert one.failed(now) <= 0.5
+        now += 6
+        assert one.failed(now) == 0.1
     one.started = now
     assert one.failed(now + 60) == 0.1
 
