@@ -252,20 +252,27 @@ class Bodies:
     """All requests of a run: `count` groups of `per_request` series, some variants of each."""
 
     def __init__(
-        self, protocol: str, metric: str, series: int, per_request: int, head: bytes, seed: int = 1
+        self,
+        protocol: str,
+        metric: str,
+        series: int,
+        per_request: int,
+        head: bytes,
+        at_once: int = 4,
     ) -> None:
+        """`at_once` requests may be on their way, each with a body of its own."""
         per_request = min(per_request, series)
         self.groups = [
             range(start, start + per_request)
             for start in range(0, series - per_request + 1, per_request)
         ]
-        random = np.random.default_rng(seed)
+        random = np.random.default_rng(1)
         layouts = [_LAYOUTS[protocol](metric, group) for group in self.groups]
         self._time_bytes = layouts[0].time_bytes
         memory = sum(len(layout.message) + 300 for layout in layouts)
-        # At least as many as connections may hold at once, where groups are few.
-        wanted = 4 if len(layouts) > 1000 else 24
-        variants = max(2, min(wanted, MEMORY_MAX // memory))
+        wanted = 4 if len(layouts) > 1000 else 8 if layouts[0].compress else 24
+        least = -(-(at_once + 1) // len(layouts)) + 1
+        variants = max(least, min(wanted, MEMORY_MAX // memory))
         #: Thousandths (variants, series) that each variant carries.
         self.ticks = _walk(random, variants, series)
         self.bodies = [
@@ -308,9 +315,12 @@ def _filled(layout: _Layout, ticks: Ints, head: bytes, random: np.random.Generat
         )
         block = bytes(cramjam.snappy.compress_raw(message.tobytes()))
         origin = np.array(_literals(block))
-        patched = np.unique(np.stack([origin[times].ravel(), which]), axis=1)
-        others = np.delete(origin, times.ravel())
-        once = len(np.unique(patched[0])) == patched.shape[1]
-        if once and not np.isin(others, patched[0]).any():
-            return Body(head, block, patched[0], patched[1])
+        others = np.ones(len(origin), bool)
+        others[times] = False
+        owner = np.full(len(block), -1)
+        owner[origin[times]] = np.arange(width)
+        # Each byte to patch must belong to one byte of the timestamp and to nothing else.
+        if (owner[origin[times]] == np.arange(width)).all() and (owner[origin[others]] < 0).all():
+            at = np.flatnonzero(owner >= 0)
+            return Body(head, block, at, owner[at])
     raise RuntimeError("no timestamp was found that can be patched in the snappy block")

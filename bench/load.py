@@ -105,6 +105,11 @@ class _Http(asyncio.Protocol):
         self._request = request
         self._transport.write(request.body.request)
 
+    def close(self) -> None:
+        """Close it; no request is on its way."""
+        assert self._transport is not None
+        self._transport.abort()
+
     def data_received(self, data: bytes) -> None:
         data = self._data + data if self._data else data
         end = data.find(b"\r\n\r\n")
@@ -155,6 +160,7 @@ class _Load:
     async def once(self) -> None:
         """Send each group once, one after the other."""
         self._tally = _Tally()
+        await self.connect()
         for _ in self._bodies.groups:
             self._ended.clear()
             self._send(self.idle.popleft(), time.perf_counter())
@@ -166,7 +172,9 @@ class _Load:
     async def run(self, planned: float) -> Outcome:
         """Send for so many seconds and wait for the last answers."""
         self._tally = tally = _Tally()
-        for _ in range(self._plan.connections - len(self.idle)):
+        while self.idle:  # the service closes those that were silent for some seconds
+            self.idle.popleft().close()
+        for _ in range(self._plan.connections):
             await self.connect()
         begun, cpu = time.perf_counter(), time.process_time()
         self._until = begun + planned
@@ -251,7 +259,7 @@ class _Load:
             self._note(request, 0, b"the connection broke off")
             if not self._in_flight:
                 self._ended.set()
-        if self._until:
+        if self._until and time.perf_counter() < self._until:
             self._again = asyncio.create_task(self.connect())
 
     def _note(self, request: _Request, status: int, text: bytes) -> None:
@@ -321,7 +329,9 @@ def _head(plan: Plan) -> bytes:
 
 
 def _bodies(plan: Plan, per_request: int) -> Bodies:
-    return Bodies(plan.protocol, plan.metric, plan.series, per_request, _head(plan))
+    return Bodies(
+        plan.protocol, plan.metric, plan.series, per_request, _head(plan), plan.connections
+    )
 
 
 async def _serve(pipe: "Connection[Any, Any]") -> None:
@@ -335,8 +345,6 @@ async def _serve(pipe: "Connection[Any, Any]") -> None:
     load = _Load(plan, bodies, step_ms, base_ms)
     # All series are made known in large requests, whatever is measured afterwards.
     warm = _Load(plan, _bodies(plan, 2000), step_ms, base_ms - 1000)
-    await warm.connect()
-    await load.connect()
     while (command := await asyncio.to_thread(pipe.recv))[0] != "end":
         word, *arguments = command
         try:

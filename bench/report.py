@@ -81,7 +81,7 @@ def ingest(rows: Sequence[Comparison], before: str) -> None:
 def fairness(found: Fairness) -> None:
     """The table of `fairness`."""
     table = Table(title="Tenant B beside tenant A at ten times its quota", title_justify="left")
-    for name in ("", "requests/s", "p50 ms", "p99 ms", "429", "503", "errors"):
+    for name in ("", "requests/s", "p50 ms", "p99 ms", "429", "503", "errors", "not sent"):
         table.add_column(name, justify="right" if name else "left")
     for name, load in (
         *((f"B alone, {n}", load) for n, load in enumerate(found.alone, 1)),
@@ -95,13 +95,15 @@ def fairness(found: Fairness) -> None:
             f"{load.p99:.1f}",
             str(load.refused),
             str(load.unavailable),
-            str(load.errors + load.unsent),
+            str(load.errors),
+            str(load.unsent),
         )
     out.print(table)
     out.print(
         f"p99 beside / alone: {found.ratio:.2f} (at most {P99_RATIO}); "
         f"errors of B: {found.errors} (none); "
-        f"A kept {found.kept:.2f} of its quota {'✓' if found.ok else '✗'}"
+        f"A had {found.kept:,} samples taken, its quota allows {found.allowed:,.0f} "
+        f"{'✓' if found.ok else '✗'}"
     )
     for problem in found.problems:
         out.print(problem, style="red", markup=False)

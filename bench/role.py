@@ -45,9 +45,9 @@ def _role(role: str, *, slow: bool, file: str) -> None:
     from service.settings import load_settings
 
     if slow and role == "api":
-        from bench import slow as decoders
+        from bench.slow import install
 
-        decoders.install()
+        install()
     if not file:
         run_role(role, load_settings())
         return
