@@ -62,13 +62,8 @@ class Source:
         rest = await self._chunks.read_buckets(
             tenant, {i: [b for b in buckets if b not in stored[i]] for i in ids}
         )
-        return {
-            series: merge(
-                [
-                    aggregate(rest[series].between(start_ms, end_ms - 1), STEP_MS),
-                    *(rows.between(start_ms, end_ms) for rows in stored[series].values()),
-                ],
-                step_ms,
-            )
-            for series in ids
-        }
+        found = {}
+        for series in ids:
+            rows = [aggregate(rest[series], STEP_MS), *stored[series].values()]
+            found[series] = merge(rows, step_ms).between(start_ms, end_ms)
+        return found

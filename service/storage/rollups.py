@@ -69,7 +69,7 @@ class Aggregates:
     def between(self, start_ms: int, end_ms: int) -> "Aggregates":
         """The rows that begin at `start_ms <= t < end_ms`."""
         a, b = np.searchsorted(self.t, [start_ms, end_ms])
-        return self._picked(slice(a, b))
+        return self._picked(slice(int(a), int(b)))
 
     def _picked(self, which: slice | NDArray[np.int64]) -> "Aggregates":
         return Aggregates(
