@@ -7,8 +7,15 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 from urllib.parse import SplitResult, urlsplit, urlunsplit
 
-from redis.asyncio import ConnectionPool, Redis, SSLConnection
-from redis.asyncio.connection import RedisSSLContext, parse_url
+from hiredis import pack_command
+from redis.asyncio import (
+    Connection,
+    ConnectionPool,
+    Redis,
+    SSLConnection,
+    UnixDomainSocketConnection,
+)
+from redis.asyncio.connection import AbstractConnection, RedisSSLContext, parse_url
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import (
@@ -72,7 +79,23 @@ def connect(
     )
 
 
-class _TLSConnection(SSLConnection):
+class _Packing(AbstractConnection):
+    """Packs commands in C: a batch of samples is a command of ten thousands of arguments."""
+
+    def pack_command(self, *args: Any) -> list[bytes]:
+        """The bytes of one command, whose name may be two words."""
+        return [pack_command((*args[0].split(), *args[1:]))]
+
+
+class _TCPConnection(_Packing, Connection):
+    pass
+
+
+class _UnixConnection(_Packing, UnixDomainSocketConnection):
+    pass
+
+
+class _TLSConnection(_Packing, SSLConnection):
     """Connections of a client share a context: reading the system's certificates takes long."""
 
     def __init__(self, *, shared: list[RedisSSLContext], **options: Any) -> None:
@@ -82,14 +105,16 @@ class _TLSConnection(SSLConnection):
         self.ssl_context = shared[0]
 
 
+_CONNECTION_OF = {"redis": _TCPConnection, "rediss": _TLSConnection, "unix": _UnixConnection}
+
+
 def _client(url: str, options: dict[str, Any]) -> Redis:
-    if not url.startswith("rediss:"):
-        return Redis.from_url(url, **options)
-    fields: dict[str, Any] = {**options, **parse_url(url), "connection_class": _TLSConnection}
+    fields: dict[str, Any] = {**options, **parse_url(url)}
+    fields["connection_class"] = _CONNECTION_OF[urlsplit(url).scheme]
     return Redis.from_pool(ConnectionPool(**fields))
 
 
-def connect_as_set(settings: Settings) -> Redis:
+def connect_as_set(settings: Settings, timeout: float = 2.0) -> Redis:
     """The client that the settings describe; `ConfigurationError` where they contradict."""
     url = settings.resolved_redis_url
     parts = urlsplit(url)
