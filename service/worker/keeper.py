@@ -1,5 +1,7 @@
 """From the log to chunks and head: what keeps a shard's samples."""
 
+import asyncio
+import time
 from collections.abc import Callable, Iterable
 from itertools import groupby
 
@@ -18,6 +20,10 @@ _ENTRIES_AT_ONCE = 500
 _SAMPLES_AT_ONCE = 200_000
 #: Real time that a read waits for the first entry.
 _BLOCK_MS = 200
+#: Where so many samples came at once, more will: waiting a moment for them makes each append to a
+#: chunk carry several, which costs little more than one.
+_MANY_SAMPLES = 2000
+_GATHER_SECONDS = 0.2
 
 
 class Keeper:
@@ -46,6 +52,7 @@ class Keeper:
             await self._shards.changed(0.5)
             return
         count = self._at_once.setdefault(shard, 8)  # until it is known how large entries are
+        begun = time.monotonic()
         entries = await self._w.log.read(shard, position, count=count, block_ms=_BLOCK_MS)
         if self._shards.positions.get(shard) != position:
             return  # given back while we waited
@@ -53,6 +60,8 @@ class Keeper:
             return
         if len(entries) < count:
             self._shards.caught_up.add(shard)
+            if sum(len(entry.batch.id) for entry in entries) > _MANY_SAMPLES:
+                await asyncio.sleep(begun + _GATHER_SECONDS - time.monotonic())
 
     async def _apply(self, shard: int, after: bytes, entries: list[Entry]) -> bool:
         """Apply entries that follow a position, in their order; False if the shard is lost."""

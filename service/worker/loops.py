@@ -87,15 +87,20 @@ class Worker:
 
     async def _repeat(self, step: Callable[[], Awaitable[None]], name: str) -> None:
         """Take steps until told to stop; each is finished, none is cut short."""
+        interruption = telemetry.Interruption()
         while not self._stop.is_set():
             try:
                 await step()
             except OffbeatError as error:
-                log.warning(f"{name} interrupted", reason=str(error))
+                if interruption.is_news(str(error)):
+                    log.warning(f"{name} interrupted", reason=str(error))
                 await self._pause(_RETRY_SECONDS)
             except Exception:
                 log.exception(f"{name} failed")
                 await self._pause(_RETRY_SECONDS)
+            else:
+                if (seconds := interruption.over()) is not None:
+                    log.info(f"{name} goes on", seconds=seconds)
 
     async def _pause(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):
