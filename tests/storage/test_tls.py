@@ -248,6 +248,7 @@ async def test_a_node_of_a_cluster_is_reached_over_tls(
             door(lambda: asyncio.open_connection("127.0.0.1", node.port), context)
         )
         node.ask("CONFIG", "SET", "cluster-announce-port", port)
+        stack.push_async_callback(asyncio.to_thread, cluster.wait)
         stack.callback(node.ask, "CONFIG", "SET", "cluster-announce-port", 0)
         settings = Settings(
             redis_url=f"rediss://127.0.0.1:{port}",

@@ -26,6 +26,8 @@ class Node:
         folder.mkdir(parents=True, exist_ok=True)
         self.process = self._start()
         self.client = Redis(port=port, socket_timeout=5, protocol=2)
+        #: Its name in the cluster.
+        self.id = str(self.ask("CLUSTER", "MYID").decode())
 
     def _start(self) -> "subprocess.Popen[bytes]":
         options = {
@@ -56,11 +58,6 @@ class Node:
             except (OSError, RedisConnectionError):
                 assert time.monotonic() < deadline, f"no answer from {self.folder}"
                 time.sleep(0.01)
-
-    @property
-    def id(self) -> str:
-        """Its name in the cluster."""
-        return str(self.ask("CLUSTER", "MYID").decode())
 
     def kill(self) -> None:
         """End it like a machine that burns."""
@@ -99,23 +96,25 @@ class Cluster:
         return f"redis://127.0.0.1:{self.nodes[0].port}"
 
     def wait(self) -> None:
-        """Until every node sees every slot served."""
+        """Until every node sees every slot served, and where."""
         deadline = time.monotonic() + 20
         whole = {"cluster_state": "ok", "cluster_slots_ok": str(REDIS_CLUSTER_HASH_SLOTS)}
         for node in self.nodes:
             while True:
                 state = node.ask("CLUSTER INFO")
-                if state.items() >= whole.items():
+                seen = {master[1] for _, _, master, *_ in node.ask("CLUSTER", "SLOTS")}
+                if state.items() >= whole.items() and seen == {n.port for n in self.nodes}:
                     break
                 assert time.monotonic() < deadline, state
                 time.sleep(0.01)
 
     def owner(self, key: str) -> Node:
-        """The node of a key's slot, as the first node that answers has it."""
+        """The node of a key's slot, as a living node has it."""
         return self._owner_of(key_slot(key.encode()))
 
     def _owner_of(self, slot: int) -> Node:
-        for first, last, master, *_ in self.nodes[0].ask("CLUSTER", "SLOTS"):
+        asked = next(n for n in self.nodes if n.process.poll() is None)
+        for first, last, master, *_ in asked.ask("CLUSTER", "SLOTS"):
             if first <= slot <= last:
                 return next(n for n in self.nodes if n.port == master[1])
         raise AssertionError(f"nobody owns {slot}")
@@ -129,6 +128,17 @@ class Cluster:
         others = [n for n in self.nodes if n is not source]
         self._home.setdefault(slot, source)
         self._migrate(slot, source, others[0], between)
+
+    def take_over(self, key: str) -> None:
+        """Let another node serve the slot of a key, empty, as after a failover from a dead one."""
+        slot = key_slot(key.encode())
+        living = [n for n in self.nodes if n.process.poll() is None]
+        dead = next(n for n in self.nodes if n not in living)
+        self._home.setdefault(slot, dead)
+        target = living[0]
+        target.ask("CLUSTER", "SETSLOT", slot, "IMPORTING", dead.id)
+        for node in living:
+            node.ask("CLUSTER", "SETSLOT", slot, "NODE", target.id)
 
     def restore(self) -> None:
         """Give back every slot that was moved."""
