@@ -14,6 +14,7 @@ import structlog
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from apscheduler.triggers.interval import IntervalTrigger
 
+from service import telemetry
 from service.domain.errors import OffbeatError
 from service.storage.lease import Leases
 from service.storage.wake import wait_for
@@ -37,6 +38,7 @@ class Scheduler:
         self._leases = Leases(wiring.redis, name, wiring.settings.worker_lease_seconds)
         self._timers_changed = asyncio.Event()
         self._training: asyncio.Task[None] | None = None
+        self._interruptions: dict[str, telemetry.Interruption] = {}
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until `stop`; what is in flight is finished or left to its lease."""
@@ -128,9 +130,14 @@ class Scheduler:
             await self._w.wake.publish("outbox")
 
     async def _guard(self, step: Callable[[], Awaitable[object]], name: str) -> None:
+        interruption = self._interruptions.setdefault(name, telemetry.Interruption())
         try:
             await step()
         except OffbeatError as error:
-            log.warning(f"{name} interrupted", reason=str(error))
+            if interruption.is_news(str(error)):
+                log.warning(f"{name} interrupted", reason=str(error))
         except Exception:
             log.exception(f"{name} failed")
+        else:
+            if (seconds := interruption.over()) is not None:
+                log.info(f"{name} goes on", seconds=seconds)

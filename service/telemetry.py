@@ -6,6 +6,7 @@ With `PROMETHEUS_MULTIPROC_DIR` set, several processes share their metrics throu
 import logging
 import re
 import sys
+import time
 from collections.abc import Mapping, MutableMapping
 from functools import lru_cache
 from typing import Any
@@ -14,6 +15,9 @@ import structlog
 from prometheus_client import Counter, Gauge, Histogram
 
 Event = MutableMapping[str, Any]
+
+#: Seconds after which an interruption that goes on is said again.
+_SAID_AGAIN = 30.0
 
 _HIDDEN = "[hidden]"
 _SECRET_NAME = re.compile(
@@ -30,6 +34,35 @@ _SECRET_TEXT = (
 )
 # Most text has nothing to hide; this says so faster than the patterns one by one.
 _SUSPICIOUS = re.compile(r"ob_|://|hooks\.|whsec_|eyJ|bearer", re.I)
+
+
+class Interruption:
+    """Says what of an interruption is news, so that an hour without a store is few lines.
+
+    News are its beginning, another reason for it, every half minute of it, and its end.
+    """
+
+    def __init__(self) -> None:
+        self._began: float | None = None
+        self._said = 0.0
+        self._reason = ""
+
+    def is_news(self, reason: str) -> bool:
+        """Whether this failure is to be said."""
+        now = time.monotonic()
+        if self._began is None:
+            self._began = now
+        elif reason == self._reason and now - self._said < _SAID_AGAIN:
+            return False
+        self._said, self._reason = now, reason
+        return True
+
+    def over(self) -> float | None:
+        """It went well: how many seconds the interruption lasted, if there was one."""
+        if self._began is None:
+            return None
+        seconds, self._began = time.monotonic() - self._began, None
+        return round(seconds, 1)
 
 
 def configure_logging(level: str = "info", format: str = "json", role: str = "serve") -> None:

@@ -3,6 +3,7 @@
 import re
 import time
 import uuid
+from http import HTTPStatus
 
 import structlog
 from fastapi import FastAPI
@@ -57,6 +58,7 @@ class Edge:
 
     def __init__(self, app: ASGIApp, body_max_bytes: int) -> None:
         self._app, self._body_max_bytes = app, body_max_bytes
+        self._refusals: dict[str, telemetry.Interruption] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request; other kinds of connection pass untouched."""
@@ -81,7 +83,7 @@ class Edge:
                 raise
             await problems.unexpected(error)(scope, receive, answer)
         finally:
-            _observe(scope, method, answer.status or 499, time.perf_counter() - started)
+            self._observe(scope, method, answer.status or 499, time.perf_counter() - started)
 
     async def _serve(
         self, scope: Scope, headers: Headers, receive: Receive, answer: "_Answer"
@@ -97,6 +99,33 @@ class Edge:
                 await response(scope, receive, answer)
                 return
         await self._app(scope, self._counted(receive), answer)
+
+    def _observe(self, scope: Scope, method: str, status: int, seconds: float) -> None:
+        """Count the request; one line in the log, unless it is one of very many."""
+        method = method if method in _METHODS else "OTHER"
+        route = getattr(scope.get("route"), "path", "") or "none"
+        telemetry.REQUESTS.labels(method, route, str(status)).inc()
+        telemetry.REQUEST_SECONDS.labels(method, route).observe(seconds)
+        if route in _QUIET and not self._is_news(route, status):
+            return
+        log.info(
+            "request",
+            method=method,
+            # A link to log in is a secret as long as it has not been used.
+            path=route if "{ticket}" in route else scope["path"][:300],
+            status=status,
+            milliseconds=round(seconds * 1000, 1),
+        )
+
+    def _is_news(self, route: str, status: int) -> bool:
+        """Failures are, but of a store that is down only the first and one now and then."""
+        refusals = self._refusals.setdefault(route, telemetry.Interruption())
+        if status == HTTPStatus.SERVICE_UNAVAILABLE:
+            return refusals.is_news("")
+        if status < HTTPStatus.BAD_REQUEST:
+            refusals.over()
+            return False
+        return True
 
     def _counted(self, receive: Receive) -> Receive:
         taken = 0
@@ -147,21 +176,4 @@ def _is_json(headers: list[tuple[bytes, bytes]]) -> bool:
     return any(
         name.lower() == b"content-type" and b"json" in value.partition(b";")[0]
         for name, value in headers
-    )
-
-
-def _observe(scope: Scope, method: str, status: int, seconds: float) -> None:
-    method = method if method in _METHODS else "OTHER"
-    route = getattr(scope.get("route"), "path", "") or "none"
-    telemetry.REQUESTS.labels(method, route, str(status)).inc()
-    telemetry.REQUEST_SECONDS.labels(method, route).observe(seconds)
-    if route in _QUIET and status < 400:
-        return
-    log.info(
-        "request",
-        method=method,
-        # A link to log in is a secret as long as it has not been used.
-        path=route if "{ticket}" in route else scope["path"][:300],
-        status=status,
-        milliseconds=round(seconds * 1000, 1),
     )

@@ -73,6 +73,7 @@ class Dispatcher:
         helpers = [asyncio.create_task(self._nudge_at(stop))]
         if self._wake is not None:
             helpers.append(asyncio.create_task(self._wake.forward(self._look, "outbox")))
+        interruption = telemetry.Interruption()
         try:
             while not stop.is_set():
                 pause = _POLL_SECONDS
@@ -82,7 +83,11 @@ class Dispatcher:
                     pause = await self._pause()
                 except Exception as error:
                     # A database that is away comes back; what it holds goes out then.
-                    log.warning("outbox unreachable", error=str(error)[:500])
+                    if interruption.is_news(type(error).__name__):
+                        log.warning("outbox unreachable", error=str(error)[:500])
+                else:
+                    if (seconds := interruption.over()) is not None:
+                        log.info("outbox reachable", seconds=seconds)
                 await wait_for(self._look, pause)
             await self._finish()
         finally:

@@ -146,7 +146,7 @@ def connect_as_set(settings: Settings, timeout: float = 2.0) -> Redis:
             f"{named} names several nodes; that is for a cluster: set REDIS_CLUSTER=true"
         )
     try:
-        return connect(url, cluster=settings.redis_cluster, tls=files)
+        return connect(url, timeout, cluster=settings.redis_cluster, tls=files)
     except ValueError as error:
         raise ConfigurationError(f"{named}: {error}") from error
 

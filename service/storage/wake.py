@@ -8,6 +8,7 @@ import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from service import telemetry
 from service.storage import keys
 
 log = structlog.get_logger(__name__)
@@ -29,16 +30,20 @@ class WakeUps:
     async def listen(self, *topics: str) -> AsyncIterator[tuple[str, str]]:
         """Yield (topic, payload) for ever; reconnects by itself."""
         channels = {keys.wake(topic).encode(): topic for topic in topics}
+        interruption = telemetry.Interruption()
         while True:
             try:
                 async with self._redis.pubsub() as hub:
                     await hub.subscribe(*channels)
+                    if (seconds := interruption.over()) is not None:
+                        log.info("wake-ups go on", topics=topics, seconds=seconds)
                     while True:
                         message = await hub.get_message(ignore_subscribe_messages=True, timeout=5.0)
                         if message is not None:
                             yield channels[message["channel"]], message["data"].decode()
             except (RedisError, OSError) as error:
-                log.warning("wake-ups interrupted", error=str(error))
+                if interruption.is_news(type(error).__name__):
+                    log.warning("wake-ups interrupted", topics=topics, error=str(error))
                 await asyncio.sleep(1.0)
 
     async def forward(self, event: asyncio.Event, *topics: str) -> None:
