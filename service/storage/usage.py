@@ -6,7 +6,7 @@ reader takes the larger of both, so today is exact at once.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import astuple, dataclass, fields
+from dataclasses import dataclass, fields, replace
 from datetime import UTC, date, datetime, timedelta
 from itertools import islice
 from typing import Any
@@ -18,7 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from service.domain.clock import Clock
 from service.domain.notifications import DeliveryState
 from service.storage import keys
-from service.storage.redis import ask
+from service.storage.redis import ask, store_errors
 from service.storage.sql.engine import Database
 from service.storage.sql.statements import insert_or_raise
 from service.storage.sql.tables import outbox, tenants, usage
@@ -30,6 +30,16 @@ DAYS_IN_REDIS = 41
 _TOGETHER = 500
 
 _DAY = timedelta(days=1)
+
+# KEYS: the tenant's series, then its counts of each day.  Answers the number of series, then the
+# counts of each day.
+_READ = """
+local answer = {redis.call('HLEN', KEYS[1])}
+for i = 2, #KEYS do
+  answer[i] = redis.call('HMGET', KEYS[i], 'samples', 'requests', 'refused')
+end
+return answer
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,14 +59,17 @@ class DayUsage:
 
     def at_least(self, other: "DayUsage") -> "DayUsage":
         """The larger of each figure; both are of the same day."""
-        _, *mine = astuple(self)
-        _, *others = astuple(other)
-        return DayUsage(self.day, *map(max, mine, others))
+        return DayUsage(self.day, *map(max, self.figures, other.figures))
+
+    @property
+    def figures(self) -> tuple[int, ...]:
+        """All but the day, in the order of `FIGURES`."""
+        return (self.samples, self.requests, self.refused, self.series, self.notifications)
 
     @property
     def nothing(self) -> bool:
         """Whether every figure is zero."""
-        return self == DayUsage(self.day)
+        return not any(self.figures)
 
 
 FIGURES = tuple(field.name for field in fields(DayUsage))[1:]
@@ -68,6 +81,7 @@ class UsageBook:
     def __init__(self, redis: Redis, database: Database, clock: Clock, shards: int) -> None:
         self._redis, self._database, self._clock = redis, database, clock
         self._shards = shards
+        self._read = redis.register_script(_READ)
         self._kept_all = False
 
     @property
@@ -87,11 +101,9 @@ class UsageBook:
                 if first <= day <= last:
                     sent = (await _sent(connection, day, tenant)).get(tenant, 0)
                     _add(found, DayUsage(day, notifications=sent))
-        for day in _last_days(today, DAYS_IN_REDIS):
-            if first <= day <= last:
-                _add(found, await self._counted(tenant, day))
-        if first <= today <= last:
-            _add(found, DayUsage(today, series=await self._series(tenant)))
+        for counted in await self._counted(tenant, _last_days(today, DAYS_IN_REDIS)):
+            if first <= counted.day <= last:
+                _add(found, counted)
         return sorted((d for d in found.values() if not d.nothing), key=lambda d: d.day)
 
     async def keep(self) -> int:
@@ -109,12 +121,13 @@ class UsageBook:
             sent = {day: await _sent(connection, day) for day in days}
         changed: list[tuple[str, DayUsage]] = []
         for tenant in names:
-            for day in days:
-                counted = await self._counted(tenant, day)
-                series = await self._series(tenant) if day == today else 0
-                other = DayUsage(day, series=series, notifications=sent[day].get(tenant, 0))
+            for counted in await self._counted(tenant, days):
+                day = counted.day
+                told = sent[day].get(tenant, 0)
+                if counted.nothing and not told:
+                    continue
                 before = known.get((tenant, day), DayUsage(day))
-                after = before.at_least(counted).at_least(other)
+                after = before.at_least(counted).at_least(DayUsage(day, notifications=told))
                 if after != before:
                     changed.append((tenant, after))
         rest = iter(changed)
@@ -148,17 +161,18 @@ class UsageBook:
             if values:
                 await connection.execute(insert_or_raise(connection, usage, FIGURES), values)
 
-    async def _counted(self, tenant: str, day: date) -> DayUsage:
+    async def _counted(self, tenant: str, days: Sequence[date]) -> list[DayUsage]:
+        """What Redis has of these days, and of the first one, which is today, the series too."""
         shard = keys.shard_of(tenant, self._shards)
-        found: dict[bytes, bytes] = await ask(
-            self._redis, "HGETALL", keys.usage(shard, tenant, _name(day))
-        )
-        figures = {name: int(found.get(name.encode(), 0)) for name in FIGURES[:3]}
-        return DayUsage(day, **figures)
-
-    async def _series(self, tenant: str) -> int:
-        shard = keys.shard_of(tenant, self._shards)
-        return int(await ask(self._redis, "HLEN", keys.registry(shard, tenant, derived=False)))
+        names = [keys.registry(shard, tenant, derived=False)]
+        names += (keys.usage(shard, tenant, _name(day)) for day in days)
+        async with store_errors():
+            series, *counts = await self._read(keys=names)
+        found = [
+            DayUsage(day, *(int(figure or 0) for figure in figures))
+            for day, figures in zip(days, counts, strict=True)
+        ]
+        return [replace(found[0], series=series), *found[1:]]
 
 
 async def _sent(
@@ -201,4 +215,4 @@ def as_csv(days: Sequence[DayUsage]) -> Iterator[str]:
     """Lines of a table with a heading."""
     yield ",".join(("day", *FIGURES)) + "\r\n"
     for day in days:
-        yield ",".join((day.day.isoformat(), *(str(n) for n in astuple(day)[1:]))) + "\r\n"
+        yield ",".join((day.day.isoformat(), *(str(n) for n in day.figures))) + "\r\n"
