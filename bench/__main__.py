@@ -2,13 +2,14 @@
 
 import json
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Annotated
 
 import typer
 
 from bench import fairness as fair
 from bench import ingest as recording
+from bench import read as reading
 from bench import report
 from bench.bodies import PROTOCOLS
 
@@ -37,6 +38,7 @@ def everything(context: typer.Context, as_json: AsJson = False, quick: Quick = F
     if context.invoked_subcommand is not None:
         return
     good = _ingest(_cells(quick=quick), baseline=_QUICK_SECONDS, as_json=as_json)
+    _read(as_json=as_json)
     good &= _fairness(5.0 if not quick else 3.0, 3 if not quick else 1, as_json=as_json)
     raise typer.Exit(0 if good else 1)
 
@@ -88,6 +90,12 @@ def fairness(
     raise typer.Exit(0 if _fairness(seconds, pairs, as_json=as_json) else 1)
 
 
+@app.command()
+def read(as_json: AsJson = False) -> None:
+    """A day of many series out of the store, and a year of one from roll-ups."""
+    _read(as_json=as_json)
+
+
 def _cells(
     protocols: list[str] | None = None,
     sizes: list[int] | None = None,
@@ -121,6 +129,15 @@ def _ingest(cells: list[recording.Cell], *, baseline: float, as_json: bool) -> b
             if row.fast.profile:
                 print(row.fast.profile)
     return not any(row.problems for row in rows)
+
+
+def _read(*, as_json: bool) -> None:
+    _say("read")
+    rows = reading.run()
+    if as_json:
+        print(json.dumps({"read": [asdict(row) for row in rows]}))
+    else:
+        reading.show(rows)
 
 
 def _fairness(seconds: float, pairs: int, *, as_json: bool) -> bool:
