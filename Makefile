@@ -6,7 +6,7 @@ VENDOR := service/dashboard/static/vendor
 # Test processes: one more than cores, for some tests mostly wait.
 WORKERS ?= $(shell $(PYTHON) -c "import os; print((os.cpu_count() or 1) + 1)")
 
-.PHONY: setup demo serve test bench check format lint types layers docs clean
+.PHONY: setup demo serve test bench fuzz check format lint types layers docs clean
 
 setup: $(VENV)/.installed $(VENDOR)/.installed
 
@@ -33,6 +33,9 @@ test: setup
 
 bench: setup
 	$(BIN)/python -m bench $(ARGS)
+
+fuzz: setup
+	$(BIN)/python -m tests.fuzz --inputs $(or $(FUZZ),1000000) $(ARGS)
 
 check: setup lint types layers test
 

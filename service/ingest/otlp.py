@@ -166,7 +166,7 @@ def _histogram(point: HistogramPoint) -> list[tuple[str, str, float]] | str:
         return f"0 bucketCounts do not go with {len(bounds)} explicitBounds"
     samples.append(("_bucket", "+Inf", float(point.total)))
     if point.sum is not None or point.flags & NO_RECORDED_VALUE:
-        samples.append(("_sum", "", point.sum or 0.0))
+        samples.append(("_sum", "", 0.0 if point.sum is None else point.sum))
     samples.append(("_count", "", float(point.total)))
     return samples
 

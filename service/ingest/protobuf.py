@@ -28,7 +28,7 @@ def tag_of(number: int, wire_type: int) -> int:
 
 
 def varint(data: bytes, pos: int, end: int, bytes_max: int) -> tuple[int, int]:
-    """The unsigned number at `pos`, and where it ends."""
+    """The unsigned number at `pos`, and where it ends. Bits beyond 64 are dropped, as elsewhere."""
     value = 0
     for count in range(bytes_max):
         if pos >= end:
@@ -37,9 +37,9 @@ def varint(data: bytes, pos: int, end: int, bytes_max: int) -> tuple[int, int]:
         pos += 1
         value |= (byte & 127) << (7 * count)
         if byte < 128:
-            if value >= (_WORD if bytes_max == NUMBER_BYTES else 1 << 32):
+            if bytes_max == LENGTH_BYTES and value >= 1 << 32:
                 break
-            return value, pos
+            return value & (_WORD - 1), pos
     raise Malformed(f"a number that ends at byte {pos} is too long")
 
 

@@ -187,6 +187,20 @@ def test_a_precision_that_is_none_says_which_there_are() -> None:
         Precision.of("m", ("ns", "us", "ms", "s"))
 
 
+def test_zeros_before_a_number_count_for_nothing_in_each_way_to_read_it() -> None:
+    zeros = b"0" * 5000
+    for line in (b"cpu a=%s7i %s5000000" % (zeros, zeros), b"cpu a=-%s7i -%s5" % (zeros, zeros)):
+        plain, simple, slow = Read(line), Read(line + b"\n\n"), Read(line + b"  ")
+        assert plain.samples == simple.samples == slow.samples
+        assert len(plain.samples) == 1
+
+
+def test_digits_without_end_take_no_longer_than_others() -> None:
+    """A pattern that tries all ways to share out digits takes minutes over these."""
+    read = Read(b"cpu a=" + b"1" * 1_000_000 + b"x 1")
+    assert "is no number" in read.bad[1]
+
+
 @pytest.mark.parametrize("stamp", [-(1 << 63), (1 << 63) - 1, 1 << 62, 10**19])
 def test_no_timestamp_becomes_another(stamp: int) -> None:
     """The smallest number means "now" inside; nothing a sender writes may turn into it."""

@@ -411,3 +411,9 @@ def test_a_key_is_the_same_for_the_same_series_only() -> None:
     found = [key for body in variants for key in keys(body)]
     assert found == [key for body in variants for key in keys(body)]
     assert len(set(found)) == 2 * len(variants)
+
+
+def test_a_sum_of_minus_zero_keeps_its_sign() -> None:
+    histogram = {"dataPoints": [point(**BUCKETS | {"sum": -0.0})], "aggregationTemporality": 2}
+    found = both(request({"name": "m", "histogram": histogram}))
+    assert [repr(v) for name, _, _, v in found if name == "m_sum"] == ["-0.0"]

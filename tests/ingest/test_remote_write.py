@@ -340,6 +340,13 @@ def test_values_keep_their_bits() -> None:
         assert [bits for _, _, _, bits in fast(message)[0]] == wanted
 
 
+def test_bits_of_a_number_beyond_64_are_dropped_as_prometheus_does() -> None:
+    time = varint(-5)[:-1] + b"\x43"  # its tenth byte may only be 1
+    message = series({"__name__": "a"}, field(2, 2, field(2, 0, time)))
+    _both(message)
+    assert fast(message)[0][0][2] == -5
+
+
 def test_labels_in_any_order_are_one_series() -> None:
     pairs = {"__name__": "up", "a": "1", "b": "2", "empty": ""}
     message = series(pairs, sample(T, 1)) + series(dict(reversed(pairs.items())), sample(T + 1, 2))

@@ -65,7 +65,7 @@ class _Reader:
 
     def _until(self, ends: bytes, escapable: bytes) -> tuple[bytes, bytes]:
         """Bytes up to one of `ends`, as they mean and as they are written."""
-        means = written = b""
+        means, written = bytearray(), bytearray()
         while (byte := self._next()) and byte not in ends:
             self._at += 1
             written += byte
@@ -73,7 +73,7 @@ class _Reader:
                 byte = self._step()
                 written += byte
             means += byte
-        return means, written
+        return bytes(means), bytes(written)
 
     def _skip_spaces(self) -> None:
         while self._next() in (b" ", b"\t"):

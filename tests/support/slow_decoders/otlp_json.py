@@ -12,7 +12,7 @@ from typing import Any
 
 from tests.support.slow_decoders.otlp_mapping import Metric, Pairs, Point, add
 from tests.support.slow_decoders.result import Read, Refused
-from tests.support.slow_decoders.strict_json import Members, Number, parse, well_formed
+from tests.support.slow_decoders.strict_json import Members, Number, is_text, parse
 
 _DATA = {
     "gauge": "gauge",
@@ -81,8 +81,6 @@ _VALUE["kvlistValue"] = {"values": [_KEY_VALUE]}
 def read(body: bytes) -> Read:
     """The samples of an ExportMetricsServiceRequest; an item is a data point. Raises `Refused`."""
     found = parse(body)
-    if not well_formed(found):
-        raise Refused("half a surrogate pair")
     request = _message(found, _REQUEST)
     if request is None:
         raise Refused("null")
@@ -121,8 +119,8 @@ def _message(value: Any, schema: Any) -> Any:
         return {k: v for k, v in found.items() if v is not None or schema[k] is ANYTHING}
     is_number = isinstance(value, Number)
     right = {
-        TEXT: isinstance(value, str) and not is_number,
-        NUMBER: isinstance(value, str) and (not is_number or _readable(value)),
+        TEXT: is_text(value),
+        NUMBER: _readable(value) if is_number else is_text(value),
         BOOLEAN: isinstance(value, bool),
     }
     if not right[schema]:

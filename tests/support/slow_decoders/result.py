@@ -22,7 +22,7 @@ class Refused(Exception):
 class Row(NamedTuple):
     """One sample: its item, sorted labels with the name, type, milliseconds, bits of the value."""
 
-    index: int
+    item: int
     labels: Labels
     metric_type: str
     t_ms: int

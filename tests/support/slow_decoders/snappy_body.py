@@ -29,6 +29,9 @@ def _inflate(body: bytes) -> bytes:
         if kind == 0:
             length = tag + 1
             if tag >= 60:
+                # The library looks at four bytes. No encoder writes so short a literal so long.
+                if at + 4 > len(body):
+                    raise Refused("cut off")
                 length = _number(body, at, tag - 59) + 1
                 at += tag - 59
             if at + length > len(body):

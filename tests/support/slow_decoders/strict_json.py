@@ -29,11 +29,26 @@ class Number(str):
         return float(self) if not self.whole or float(self) else 0.0
 
 
-def parse(text: bytes) -> Any:
-    """The value of a document in UTF-8; `Refused` if it is none."""
+def parse(body: bytes) -> Any:
+    """The value of a document; `Refused` if it is none.
+
+    Bytes that are no UTF-8 spoil the text that they are in, and not the document: they become
+    halves of surrogate pairs, see `is_text`. Escapes of such halves do spoil it.
+    """
+    if not _well_formed(_loads(body.decode(errors="replace"))):
+        raise Refused("half a surrogate pair")
+    return _loads(body.decode(errors="surrogateescape"))
+
+
+def is_text(value: Any) -> bool:
+    """Whether a value is text, and that text is UTF-8."""
+    return isinstance(value, str) and not isinstance(value, Number) and _well_formed(value)
+
+
+def _loads(text: str) -> Any:
     try:
         return json.loads(
-            text.decode(),
+            text,
             object_pairs_hook=Members,
             parse_int=Number,
             parse_float=Number,
@@ -47,10 +62,9 @@ def _no_constant(name: str) -> Any:
     raise ValueError(f"{name} is no JSON")
 
 
-def well_formed(value: Any) -> bool:
-    """Whether no text has half a surrogate pair: it could not be written in UTF-8."""
+def _well_formed(value: Any) -> bool:
     if isinstance(value, Members):
-        return all(well_formed(key) and well_formed(item) for key, item in value)
+        return all(_well_formed(key) and _well_formed(item) for key, item in value)
     if isinstance(value, list):
-        return all(map(well_formed, value))
+        return all(map(_well_formed, value))
     return not isinstance(value, str) or not any("\ud800" <= c <= "\udfff" for c in value)
