@@ -34,6 +34,8 @@ Address = tuple[str, int]
 #: How long a command follows redirections, and waits for keys that are on their way to a node.
 _PATIENCE_SECONDS = 1.0
 _PAUSE_SECONDS = 0.02
+#: A node is looked at if a command is given up after so long; longer than any blocks.
+_SILENT_SECONDS = 0.5
 #: What a node has for saying that it is well.
 _PING_SECONDS = 0.5
 
@@ -125,6 +127,7 @@ class ClusterRedis(Redis):
         until = loop.time() + _PATIENCE_SECONDS
         node, asking = self._owner(slot), False
         while True:
+            sent = loop.time()
             try:
                 answer = await (_send_asking if asking else _send)(node, args, options)
             except NoScriptError:
@@ -149,6 +152,11 @@ class ClusterRedis(Redis):
             except (RedisConnectionError, RedisTimeoutError, OSError):
                 self._failed.add(node)
                 self._learn_again()
+                raise
+            except asyncio.CancelledError:
+                if loop.time() - sent > _SILENT_SECONDS:  # who calls waits no longer than that
+                    self._failed.add(node)
+                    self._learn_again()
                 raise
             else:
                 self._failed.discard(node)

@@ -1,6 +1,7 @@
 """A real Redis Cluster of three masters: routing, moving slots, dying nodes, the whole service."""
 
 import asyncio
+import contextlib
 import inspect
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -255,6 +256,39 @@ async def test_a_slot_that_moves_under_load_loses_nothing(
     assert set(acknowledged) <= set(stored.astype(int).tolist())
     raw = sum([await client.strlen(name) async for name in client.scan_iter(match="{s0}:chunk:*")])
     assert raw == 16 * len(stored), "a sample was applied twice"
+
+
+async def test_a_node_that_falls_silent_is_left_when_another_takes_over(
+    client: ClusterRedis, cluster: Cluster
+) -> None:
+    """Also if nobody waits as long as a connection would."""
+    key = keys.position(1)
+    await client.set(key, "1")
+    silent = cluster.owner(key)
+    silent.freeze()
+    try:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.6):
+                await client.get(key)
+        others = [s for s in range(SHARDS) if cluster.owner(keys.log(s)) is not silent]
+        begun = time.monotonic()
+        assert await asyncio.gather(*(client.exists(keys.log(s)) for s in others)) == [0] * len(
+            others
+        )
+        assert await client.ping()
+        assert time.monotonic() - begun < 0.5
+        await asyncio.to_thread(cluster.take_over, key)
+
+        async def answered() -> bool:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(0.6):
+                    return await client.get(key) is None
+            return False
+
+        await until(answered)
+    finally:
+        silent.thaw()
+        await asyncio.to_thread(cluster.wait)
 
 
 @asynccontextmanager

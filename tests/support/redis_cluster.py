@@ -1,6 +1,7 @@
 """A real Redis Cluster of masters without replicas, from the binary that the program embeds."""
 
 import contextlib
+import signal
 import socket
 import subprocess
 import time
@@ -22,7 +23,7 @@ class Node:
     """One server of the cluster."""
 
     def __init__(self, folder: Path, port: int) -> None:
-        self.folder, self.port = folder, port
+        self.folder, self.port, self._frozen = folder, port, False
         folder.mkdir(parents=True, exist_ok=True)
         self.process = self._start()
         self.client = Redis(port=port, socket_timeout=5, protocol=2)
@@ -58,6 +59,21 @@ class Node:
             except (OSError, RedisConnectionError):
                 assert time.monotonic() < deadline, f"no answer from {self.folder}"
                 time.sleep(0.01)
+
+    @property
+    def lives(self) -> bool:
+        """Whether it would answer."""
+        return self.process.poll() is None and not self._frozen
+
+    def freeze(self) -> None:
+        """Let it hold its connections and say nothing, like a machine behind a cut wire."""
+        self.process.send_signal(signal.SIGSTOP)
+        self._frozen = True
+
+    def thaw(self) -> None:
+        """Let it go on."""
+        self.process.send_signal(signal.SIGCONT)
+        self._frozen = False
 
     def kill(self) -> None:
         """End it like a machine that burns."""
@@ -113,7 +129,7 @@ class Cluster:
         return self._owner_of(key_slot(key.encode()))
 
     def _owner_of(self, slot: int) -> Node:
-        asked = next(n for n in self.nodes if n.process.poll() is None)
+        asked = next(n for n in self.nodes if n.lives)
         for first, last, master, *_ in asked.ask("CLUSTER", "SLOTS"):
             if first <= slot <= last:
                 return next(n for n in self.nodes if n.port == master[1])
@@ -131,9 +147,8 @@ class Cluster:
 
     def take_over(self, key: str) -> None:
         """Let another node serve the slot of a key, empty, as after a failover from a dead one."""
-        slot = key_slot(key.encode())
-        living = [n for n in self.nodes if n.process.poll() is None]
-        dead = next(n for n in self.nodes if n not in living)
+        slot, dead = key_slot(key.encode()), self.owner(key)
+        living = [n for n in self.nodes if n is not dead]
         self._home.setdefault(slot, dead)
         target = living[0]
         target.ask("CLUSTER", "SETSLOT", slot, "IMPORTING", dead.id)
