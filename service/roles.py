@@ -6,15 +6,26 @@ import signal
 from collections.abc import AsyncIterator, Iterator
 from typing import Protocol
 
+import structlog
 import uvicorn
-from fastapi import FastAPI
+from starlette.types import ASGIApp
 
 from service import telemetry
+from service.api.gate import Gate
 from service.app import create_app, create_health_app
+from service.domain.errors import Unavailable
 from service.scheduler import Scheduler
 from service.settings import Settings
 from service.wiring import Wiring, wired
 from service.worker import Worker
+
+log = structlog.get_logger(__name__)
+
+#: Whoever asks the API hears within two seconds that a store is down. The others have time: their
+#: reads and writes are large, and nobody waits for them.
+_API_PATIENCE, _PATIENCE = 1.5, 5.0
+#: Seconds between two looks for a store that is down at the start.
+_LOOK = 0.5
 
 
 class _Runs(Protocol):
@@ -49,14 +60,50 @@ async def _run(role: str, settings: Settings) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    async with wired(settings) as parts:
+    patience = _API_PATIENCE if role == "api" else _PATIENCE
+    async with wired(settings, patience=patience) as parts:
         if role == "api":
-            await parts.check_layout()
-            await _serve(create_app(parts), settings.host, settings.port, stop)
+            await _run_api(parts, stop)
             return
         work: _Runs = Worker(parts) if role == "worker" else Scheduler(parts)
         async with _health(parts, stop):
-            await work.run(stop)
+            if role == "scheduler" or await _laid_out(parts, stop):
+                await work.run(stop)
+
+
+async def _run_api(parts: Wiring, stop: asyncio.Event) -> None:
+    """Serve; while the store has not said that its data is laid out as we expect, 503."""
+    gate = Gate(create_app(parts))
+    settings = parts.settings
+    serving = asyncio.create_task(_serve(gate, settings.host, settings.port, stop))
+    checking = asyncio.create_task(_laid_out(parts, stop))
+    try:
+        await asyncio.wait({serving, checking}, return_when=asyncio.FIRST_COMPLETED)
+        if checking.done():
+            gate.is_open = checking.result()
+    finally:
+        if not gate.is_open:
+            stop.set()
+        await asyncio.gather(serving, checking)
+
+
+async def _laid_out(parts: Wiring, stop: asyncio.Event) -> bool:
+    """Wait until the store's layout is known to be ours; False if told to stop before.
+
+    `ConfigurationError` if it is another.
+    """
+    interruption = telemetry.Interruption()
+    while not stop.is_set():
+        try:
+            await parts.check_layout()
+        except Unavailable as error:
+            if interruption.is_news(str(error)):
+                log.warning("waiting for the store", reason=str(error))
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), _LOOK)
+        else:
+            return True
+    return False
 
 
 @contextlib.asynccontextmanager
@@ -72,7 +119,7 @@ async def _health(parts: Wiring, stop: asyncio.Event) -> AsyncIterator[None]:
         await serving
 
 
-async def _serve(app: FastAPI, host: str, port: int, stop: asyncio.Event) -> None:
+async def _serve(app: ASGIApp, host: str, port: int, stop: asyncio.Event) -> None:
     config = uvicorn.Config(
         app,
         host=host,

@@ -145,10 +145,13 @@ class Wiring:
 
 
 @asynccontextmanager
-async def wired(settings: Settings, clock: Clock | None = None) -> AsyncIterator[Wiring]:
+async def wired(
+    settings: Settings, clock: Clock | None = None, *, patience: float = 5.0
+) -> AsyncIterator[Wiring]:
     """All parts, connected; closed at the end. Nothing is sent to a store before it is used.
 
-    `clock` is for tests; otherwise the settings choose it.
+    `clock` is for tests; otherwise the settings choose it. An answer of Redis that takes longer
+    than `patience` seconds is given up.
     """
     async with AsyncExitStack() as stack:
         # People log in by their own clock, also where the service runs on a time lapse.
@@ -156,7 +159,7 @@ async def wired(settings: Settings, clock: Clock | None = None) -> AsyncIterator
         clock = clock or settings.clock()
         database = Database(settings.resolved_database_url)
         stack.push_async_callback(database.close)
-        redis = connect_as_set(settings)
+        redis = connect_as_set(settings, patience)
         stack.push_async_callback(redis.aclose)
         key = settings.secret()
         bucket_ms = round(settings.chunk_seconds * 1000)
