@@ -3,9 +3,10 @@
 A chunk's value is `[sealed block]* [16-byte record]*`. A block is
 
     header   16   magic i8, payload length u4, samples u4
-    payload       crc u4, times' kind u1, times' width u1, columns u1, packing u1, t0 i8, step i8
+    payload  32   crc u4, times' kind u1, times' width u1, columns u1, nothing u1, t0 i8, step i8,
+                  planes that are stored as they are u8
              16   a column: kind u1, order u1, width u1, scale u1, patches u4, first i8
-                  body: residuals of the times, then of each column with its patches
+                  the planes that are stored as they are; zstd of the others and of the patches
     padding       to a multiple of 16, so that the records after it stay aligned
 
 The magic's top byte is that of the smallest int64, which is no time that anybody records, so the
@@ -15,13 +16,14 @@ Times are what is left after a regular grid (`t0 + i * step`), or deltas of delt
 better. Values are integers over a power of ten where that gives back the same bits, as they are or
 as deltas; the few that do not fit (stale markers, infinities, -0.0) are patches: position and bits.
 Where most do not fit, they are their bits, as they are or exclusive-or'ed with the ones before.
-Residuals take the smallest width of 0, 1, 2, 4 or 8 bytes, byte planes one after the other, and go
-through zstd together unless that makes them longer.
+Residuals take the smallest width of 0, 1, 2, 4 or 8 bytes and are cut into planes: all first bytes,
+all second bytes, and so on. Low planes are often noise, which zstd would only make slower to read;
+these are stored as they are, and zstd packs the others together.
 """
 
 import struct
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import cramjam
@@ -40,14 +42,13 @@ _MAGIC = int.from_bytes(bytes([_VERSION]) + b"OFFBT\0\x80", "little", signed=Tru
 _BLOCK = 0x80
 
 _HEADER = struct.Struct("<qII")
-_PAYLOAD = struct.Struct("<IBBBBqq")
+_PAYLOAD = struct.Struct("<IBBBxqqQ")
 _COLUMN = struct.Struct("<BBBBIq")
 _CRC_SIZE = 4
 _ALIGN = 16
 
 _GRID, _DELTAS = 0, 1
 _SCALED, _BITS = 0, 1
-_STORED, _ZSTD = 0, 1
 
 _SIGNED: _Widths = {width: np.dtype(f"<i{width}") for width in (1, 2, 4, 8)}
 _UNSIGNED: _Widths = {width: np.dtype(f"<u{width}") for width in (1, 2, 4, 8)}
@@ -58,9 +59,19 @@ _EXACT = float(2**53)
 _PATCHED = 8
 _PATCH = np.dtype([("at", "<u4"), ("bits", "<i8")])
 _LEVEL = 3
+#: A plane that zstd makes hardly shorter is stored as it is.
+_WORTH_IT = 0.94
+_COLUMNS_MAX = 7
 _INDEX = np.arange(8192)
-#: More samples than a chunk can hold in memory anyway: a length above it is damage.
-_SAMPLES_MAX = 1 << 28
+
+
+class _Stream(NamedTuple):
+    """Residuals as planes (width × n bytes), which of them zstd does not help, and patches."""
+
+    planes: list[bytes]
+    kept: list[bool]
+    patches: bytes
+    cost: int
 
 
 class Block(NamedTuple):
@@ -85,37 +96,39 @@ def seal(columns: Columns) -> bytes:
 
 
 def pack(t: Times, columns: Sequence[Values]) -> bytes:
-    """A block of several columns (n,) over the same times (n,); n is at least 1."""
+    """A block of up to seven columns (n,) over the same times (n,); n is at least 1."""
+    if not 1 <= len(columns) <= _COLUMNS_MAX:
+        raise ValueError(f"a block has 1 to {_COLUMNS_MAX} columns, not {len(columns)}")
     t0, step, kind, times = _times(t)
-    heads, residuals = [], [times]
+    heads, streams = [], [times]
     for column in columns:
-        head, body = _values(column)
+        head, stream = _values(column)
         heads.append(head)
-        residuals += body
-    width = times.dtype.itemsize if len(times) else 0
-    raw = b"".join(_planes(x) for x in residuals)
-    small = _zstd(raw)
-    packing = _ZSTD if len(small) < len(raw) else _STORED
+        streams.append(stream)
+    planes = [plane for stream in streams for plane in stream.planes]
+    kept = [keep for stream in streams for keep in stream.kept]
+    mask = sum(1 << i for i, keep in enumerate(kept) if keep)
+    others = [plane for plane, keep in zip(planes, kept, strict=True) if not keep]
     rest = b"".join(
         (
-            _PAYLOAD.pack(0, kind, width, len(columns), packing, t0, step)[_CRC_SIZE:],
+            _PAYLOAD.pack(0, kind, len(times.planes), len(columns), t0, step, mask)[_CRC_SIZE:],
             *heads,
-            small if packing == _ZSTD else raw,
+            *(plane for plane, keep in zip(planes, kept, strict=True) if keep),
+            _zstd(b"".join((*others, *(stream.patches for stream in streams)))),
         )
     )
-    size = _CRC_SIZE + len(rest)
-    header = _HEADER.pack(_MAGIC, size, len(t))
+    header = _HEADER.pack(_MAGIC, _CRC_SIZE + len(rest), len(t))
     crc = zlib.crc32(rest, zlib.crc32(header))
     block = header + crc.to_bytes(_CRC_SIZE, "little") + rest
     return block + bytes(-len(block) % _ALIGN)
 
 
-def _times(t: Times) -> tuple[int, int, int, NDArray[Any]]:
+def _times(t: Times) -> tuple[int, int, int, _Stream]:
     """First time, step, kind of coding and residuals of the kind that packs better."""
     t = np.ascontiguousarray(t, np.int64)
     t0 = int(t[0])
     if len(t) == 1:
-        return t0, 0, _GRID, _narrow(t[:0])
+        return t0, 0, _GRID, _stream(t[:0])
     deltas = np.diff(t)  # wraps around, as the sum that undoes it does
     middle = len(deltas) // 2
     usual = int(np.partition(deltas, middle)[middle])
@@ -123,35 +136,31 @@ def _times(t: Times) -> tuple[int, int, int, NDArray[Any]]:
     first = int(deltas[0])
     second = np.zeros(len(t), np.int64)
     second[2:] = np.diff(deltas)
-    options = [(t0, usual, _GRID, _narrow(grid)), (t0, first, _DELTAS, _narrow(second))]
-    return min(options, key=lambda option: _cost([option[3]]))
+    options = [(t0, usual, _GRID, _stream(grid)), (t0, first, _DELTAS, _stream(second))]
+    return min(options, key=lambda option: option[3].cost)
 
 
-def _values(v: Values) -> tuple[bytes, list[NDArray[Any]]]:
-    """Head and body of the coding of a column that packs best."""
+def _values(v: Values) -> tuple[bytes, _Stream]:
+    """Head and stream of the coding of a column that packs best."""
     bits = np.ascontiguousarray(v, np.float64).view(np.int64)
-    options: list[tuple[bytes, list[NDArray[Any]]]] = []
+    options: list[tuple[bytes, _Stream]] = []
     scaled = _scaled(bits.view(np.float64), bits)
     if scaled is not None:
         scale, whole, patches = scaled
         for order, residual in ((0, whole - whole[0]), (1, np.diff(whole, prepend=whole[0]))):
-            body = _narrow(residual)
-            options.append(
-                (_head(_SCALED, order, body, scale, len(patches), int(whole[0])), [body, patches])
-            )
+            stream = _stream(residual, patches.tobytes())
+            width = len(stream.planes)
+            head = _COLUMN.pack(_SCALED, order, width, scale, len(patches), int(whole[0]))
+            options.append((head, stream))
     if scaled is None or len(scaled[2]):
         chained = bits.copy()
         chained[1:] ^= bits[:-1]
         chained[0] = 0
         for order, residual in ((0, bits ^ bits[0]), (1, chained)):
-            body = _narrow(residual.view(np.uint64))
-            options.append((_head(_BITS, order, body, 0, 0, int(bits[0])), [body]))
-    return min(options, key=lambda option: _cost(option[1]))
-
-
-def _head(kind: int, order: int, body: NDArray[Any], scale: int, patches: int, v0: int) -> bytes:
-    width = body.dtype.itemsize if len(body) else 0
-    return _COLUMN.pack(kind, order, width, scale, patches, v0)
+            stream = _stream(residual.view(np.uint64))
+            head = _COLUMN.pack(_BITS, order, len(stream.planes), 0, 0, int(bits[0]))
+            options.append((head, stream))
+    return min(options, key=lambda option: option[1].cost)
 
 
 def _scaled(v: Values, bits: Ints) -> tuple[int, Ints, NDArray[Any]] | None:
@@ -196,15 +205,15 @@ def _narrow(x: NDArray[Any]) -> NDArray[Any]:
     raise AssertionError("an integer of eight bytes has eight bytes")
 
 
-def _planes(x: NDArray[Any]) -> bytes:
-    """Every element's lowest byte, then every second byte, and so on."""
-    if x.dtype == _PATCH:
-        return x.tobytes()
-    return x.view(np.uint8).reshape(len(x), x.dtype.itemsize).T.tobytes()
-
-
-def _cost(parts: Iterable[NDArray[Any]]) -> int:
-    return len(_zstd(b"".join(_planes(x) for x in parts)))
+def _stream(x: NDArray[Any], patches: bytes = b"") -> _Stream:
+    """The planes of integers (n,), lowest bytes first; none if every one is zero."""
+    x = _narrow(x)
+    table = x.view(np.uint8).reshape(len(x), x.dtype.itemsize)
+    planes = [column.tobytes() for column in table.T] if len(x) else []
+    sizes = [len(_zstd(plane)) for plane in planes]
+    kept = [size > _WORTH_IT * len(x) for size in sizes]
+    cost = sum(min(size, len(x)) for size in sizes) + len(patches)
+    return _Stream(planes, kept, patches, cost)
 
 
 def _zstd(raw: bytes) -> bytes:
@@ -215,7 +224,10 @@ def _zstd(raw: bytes) -> bytes:
 
 
 def scan(value: bytes) -> tuple[list[Block], int]:
-    """The blocks of a chunk's value and where its records begin; `Damaged` if it is neither."""
+    """The blocks of a chunk's value and where its records begin.
+
+    Raises `Damaged` if it is neither, or a block was changed since it was sealed.
+    """
     blocks: list[Block] = []
     at, end = 0, len(value)
     while end - at >= _ALIGN and value[at + 7] == _BLOCK:
@@ -223,8 +235,13 @@ def scan(value: bytes) -> tuple[list[Block], int]:
         if magic != _MAGIC:
             raise Damaged(f"at byte {at} stands a block of a version that we do not know")
         block = Block(at, at + _HEADER.size + size, samples)
-        if not 0 < samples <= _SAMPLES_MAX or block.next > end:
+        if not samples or size < _PAYLOAD.size or block.next > end:
             raise Damaged(f"the block at byte {at} is cut short")
+        begin = at + _HEADER.size
+        view = memoryview(value)
+        crc = zlib.crc32(view[begin + _CRC_SIZE : block.end], zlib.crc32(view[at:begin]))
+        if crc != int.from_bytes(view[begin : begin + _CRC_SIZE], "little"):
+            raise Damaged(f"the block at byte {at} was changed since it was sealed")
         blocks.append(block)
         at = block.next
     if (end - at) % _ALIGN:
@@ -233,57 +250,56 @@ def scan(value: bytes) -> tuple[list[Block], int]:
 
 
 def read_block(value: bytes, block: Block, t: Times, columns: Sequence[Values]) -> None:
-    """Fill `t` and each of `columns`, contiguous (samples,), from a block.
-
-    Raises `Damaged` if it was changed since it was sealed.
-    """
+    """Fill `t` and each of `columns`, contiguous (samples,), from a block that `scan` found."""
     start, end, n = block
-    view = memoryview(value)
-    crc, kind, width, count, packing, t0, step = _payload(view, start, end)
-    rest = start + _HEADER.size + _CRC_SIZE
-    if crc != zlib.crc32(view[rest:end], zlib.crc32(view[start : start + _HEADER.size])):
-        raise Damaged(f"the block at byte {start} was changed since it was sealed")
+    at = start + _HEADER.size
+    _, kind, width, count, t0, step, mask = _PAYLOAD.unpack_from(value, at)
     if count != len(columns):
         raise Damaged(f"the block at byte {start} has {count} columns, not {len(columns)}")
-    # From here on the bytes are those that `pack` wrote.
-    at = start + _HEADER.size + _PAYLOAD.size
+    # The checksum was right, so from here on the bytes are those that `pack` wrote.
+    at += _PAYLOAD.size
     heads = [_COLUMN.unpack_from(value, at + i * _COLUMN.size) for i in range(count)]
-    body: Any = view[at + count * _COLUMN.size : end]
-    if packing == _ZSTD:
-        sizes = (n * head[2] + head[4] * _PATCH.itemsize for head in heads)
-        body = cramjam.zstd.decompress(body, n * width + sum(sizes))
-    raw = np.frombuffer(body, np.uint8)
-    _fill_times(t, kind, t0, step, _residuals(raw, 0, n, width, _SIGNED))
-    at = n * width
+    at += count * _COLUMN.size
+    planes = width + sum(head[2] for head in heads)
+    rows: list[NDArray[np.uint8]] = []
+    stored = np.frombuffer(value, np.uint8, mask.bit_count() * n, at)
+    packed = _unzstd(memoryview(value)[at + len(stored) : end])
+    here = there = 0
+    for plane in range(planes):
+        if mask >> plane & 1:
+            rows.append(stored[here : here + n])
+            here += n
+        else:
+            rows.append(packed[there : there + n])
+            there += n
+    _fill_times(t, kind, t0, step, _joined(rows[:width], _SIGNED))
+    at = width
     for out, (how, order, width, scale, patches, first) in zip(columns, heads, strict=True):
         table = _SIGNED if how == _SCALED else _UNSIGNED
-        _fill_values(out, how, order, scale, first, _residuals(raw, at, n, width, table))
-        at += n * width
+        _fill_values(out, how, order, scale, first, _joined(rows[at : at + width], table))
+        at += width
         if patches:
-            found = np.frombuffer(raw[at : at + patches * _PATCH.itemsize].tobytes(), _PATCH)
+            size = patches * _PATCH.itemsize
+            found = np.frombuffer(packed[there : there + size].tobytes(), _PATCH)
             out.view(np.int64)[found["at"]] = found["bits"]
-            at += patches * _PATCH.itemsize
+            there += size
 
 
-def _payload(view: memoryview, start: int, end: int) -> tuple[Any, ...]:
-    if end - start < _HEADER.size + _PAYLOAD.size:
-        raise Damaged(f"the block at byte {start} is cut short")
-    return _PAYLOAD.unpack_from(view, start + _HEADER.size)
+def _unzstd(packed: memoryview) -> NDArray[np.uint8]:
+    raw: Any = cramjam.zstd.decompress(packed) if len(packed) else b""
+    return np.frombuffer(raw, np.uint8)
 
 
-def _residuals(
-    raw: NDArray[np.uint8], at: int, n: int, width: int, dtypes: _Widths
-) -> NDArray[Any] | None:
-    """The integers (n,) of byte planes; None where all are zero."""
-    if not width:
+def _joined(planes: Sequence[NDArray[np.uint8]], dtypes: _Widths) -> NDArray[Any] | None:
+    """The integers (n,) of planes; None where all are zero."""
+    if not planes:
         return None
-    planes = raw[at : at + n * width]
-    if width > 1:
-        joined = np.empty((n, width), np.uint8)
-        for i in range(width):  # three times as fast as a transposed copy
-            joined[:, i] = planes[i * n : (i + 1) * n]
-        planes = joined.reshape(-1)
-    return planes.view(dtypes[width])
+    if len(planes) == 1:
+        return planes[0].view(dtypes[1])
+    joined = np.empty((len(planes[0]), len(planes)), np.uint8)
+    for i, plane in enumerate(planes):  # three times as fast as a transposed copy
+        joined[:, i] = plane
+    return joined.reshape(-1).view(dtypes[len(planes)])
 
 
 def _fill_times(t: Times, kind: int, t0: int, step: int, x: NDArray[Any] | None) -> None:
