@@ -6,7 +6,7 @@ VENDOR := service/dashboard/static/vendor
 # Test processes: one more than cores, for some tests mostly wait.
 WORKERS ?= $(shell $(PYTHON) -c "import os; print((os.cpu_count() or 1) + 1)")
 
-.PHONY: setup demo serve test bench fuzz check format lint types layers docs clean
+.PHONY: setup demo serve test bench fuzz soak check format lint types layers docs clean
 
 setup: $(VENV)/.installed $(VENDOR)/.installed
 
@@ -36,6 +36,11 @@ bench: setup
 
 fuzz: setup
 	$(BIN)/python -m tests.fuzz --inputs $(or $(FUZZ),1000000) $(ARGS)
+
+# Kills processes and takes the store away for a quarter of an hour; see docs/testing.md.
+soak: setup
+	$(BIN)/python -m tests.soak kills $(ARGS)
+	$(BIN)/python -m tests.soak outages
 
 check: setup lint types layers test
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from tests.soak import kills
+from tests.soak import kills, outage
 
 app = typer.Typer(help="Long runs that look for lost samples.", no_args_is_help=True)
 
@@ -29,6 +29,22 @@ def kill_soak(
     for line in report.lines():
         typer.echo(line)
     sys.exit(1 if report.difference.wrong else 0)
+
+
+@app.command("outages")
+def outages(
+    seconds: float = 60,
+    log: Annotated[Path | None, typer.Option(help="Where the service's log goes.")] = None,
+) -> None:
+    """Take the store away under load, once hanging and once gone; look at every answer."""
+    plan = outage.Plan(outages=[("stopped", seconds), ("killed", seconds)], between=12)
+    with tempfile.TemporaryDirectory(prefix="soak-") as folder:
+        report = asyncio.run(outage.run(Path(folder), plan))
+    if log is not None:
+        log.write_text(report.log)
+    for line in report.lines():
+        typer.echo(line)
+    sys.exit(1 if report.wrong else 0)
 
 
 if __name__ == "__main__":
