@@ -16,7 +16,6 @@ import re
 import secrets
 import string
 import zlib
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,6 +33,7 @@ from service.domain.errors import (
 from service.domain.tenants import PLATFORM, Principal, Role
 from service.security import audit
 from service.security.names import checked_name
+from service.security.remembered import Remembered
 from service.storage.sql.engine import Database
 from service.storage.sql.tables import api_keys, tenants
 
@@ -43,7 +43,6 @@ ADMIN_KEY_FILE = "admin.key"
 #: Finds keys in text, to keep them out of logs.
 KEY_PATTERN = re.compile(r"ob_([0-9a-z]{8})_([0-9A-Za-z]{32})_([0-9A-Za-z]{6})")
 
-_REMEMBERED_MAX = 50_000
 _BASE62 = string.digits + string.ascii_letters
 _ID_LETTERS = string.digits + string.ascii_lowercase
 _KEY_ID = re.compile(r"[0-9a-z]{8}")
@@ -85,7 +84,7 @@ class KeyRing:
 
     def __init__(self, database: Database, clock: Clock) -> None:
         self._database, self._clock = database, clock
-        self._remembered: dict[str, tuple[float, Principal]] = {}
+        self._remembered: Remembered[str, Principal] = Remembered(clock, REMEMBER_SECONDS)
 
     async def create(self, tenant: str, role: Role, name: str, actor: str) -> tuple[str, str]:
         """Id and text of a new key. `tenant` is `PLATFORM` for an admin's.
@@ -107,20 +106,18 @@ class KeyRing:
     async def verify(self, key: str) -> Principal:
         """Whose key it is; `Unauthenticated` if mistyped, unknown or revoked."""
         key_id, hashed = parse_key(key)
-        now = self._clock.now()
-        known = self._remembered.get(hashed)
-        # A clock that was set back must not prolong what is remembered.
-        if known and known[1].key_id == key_id and 0 <= now - known[0] < REMEMBER_SECONDS:
-            return known[1]
+        return await self._remembered.get(
+            f"{key_id}:{hashed}",
+            lambda: self._verify(key_id, hashed),
+            lasting=lambda principal: principal.role is not Role.ADMIN,
+        )
+
+    async def _verify(self, key_id: str, hashed: str) -> Principal:
         row = await self._live_row(key_id)
         stored = row["hash"] if row else _NO_HASH
         if not hmac.compare_digest(stored, hashed) or row is None:
-            self._remembered.pop(hashed, None)
             raise Unauthenticated("the API key is unknown or revoked")
-        principal = _principal(row)
-        if principal.role is not Role.ADMIN:
-            self._remember(hashed, now, principal)
-        return principal
+        return _principal(row)
 
     async def live(self, key_id: str) -> bool:
         """Whether the key exists and is not revoked, by the database itself."""
@@ -165,11 +162,11 @@ class KeyRing:
                 detail={"name": names[key_id]},
                 at=now,
             )
-        self._forget(lambda principal: principal.key_id == key_id)
+        self._remembered.forget(lambda _, principal: principal.key_id == key_id)
 
     def forget_tenant(self, tenant: str) -> None:
         """Remember no key of a tenant that was deleted."""
-        self._forget(lambda principal: principal.tenant == tenant)
+        self._remembered.forget(lambda _, principal: principal.tenant == tenant)
 
     async def ensure_admin_key(self, data_dir: Path) -> str | None:
         """Make the first admin key and keep it (0600) in `admin.key`; None if there is one already.
@@ -228,16 +225,6 @@ class KeyRing:
         query = select(api_keys).where(api_keys.c.id == key_id, api_keys.c.revoked_at.is_(None))
         async with self._database.read() as connection:
             return (await connection.execute(query)).mappings().first()
-
-    def _remember(self, hashed: str, now: float, principal: Principal) -> None:
-        self._remembered.pop(hashed, None)
-        if len(self._remembered) >= _REMEMBERED_MAX:
-            self._remembered.pop(next(iter(self._remembered)))
-        self._remembered[hashed] = (now, principal)
-
-    def _forget(self, ends: Callable[[Principal], bool]) -> None:
-        for hashed in [h for h, (_, principal) in self._remembered.items() if ends(principal)]:
-            del self._remembered[hashed]
 
 
 def _principal(row: RowMapping) -> Principal:

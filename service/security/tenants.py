@@ -13,6 +13,7 @@ from service.domain.quotas import NAMES, Quota, in_force
 from service.domain.tenants import PLATFORM, TENANT_ID, Tenant
 from service.security import audit
 from service.security.names import checked_name
+from service.security.remembered import Remembered
 from service.settings import Settings
 from service.storage.sql.engine import Database
 from service.storage.sql.tables import api_keys, metadata, tenants
@@ -28,9 +29,8 @@ QUOTAS: dict[str, float] = {
     "sample_age_seconds": 10 * 365 * 86400.0,
 }
 
-REMEMBER_SECONDS = 2.0
-
-_REMEMBERED_MAX = 50_000
+#: Shorter than the two seconds in which a change holds, by what a replica may refuse on its own.
+REMEMBER_SECONDS = 1.5
 
 
 class TenantStore:
@@ -48,7 +48,7 @@ class TenantStore:
     ) -> None:
         self._database, self._clock, self._forget = database, clock, forget
         self._shipped, self._retention = settings.shipped_quota, settings.retention_seconds
-        self._limits: dict[str, tuple[float, Tenant, Quota]] = {}
+        self._limits: Remembered[str, tuple[Tenant, Quota]] = Remembered(clock, REMEMBER_SECONDS)
 
     async def create(self, tenant_id: str, name: str, actor: str) -> Tenant:
         """A new tenant; `Unprocessable` for an id that does not fit, `Conflict` if it exists."""
@@ -156,31 +156,26 @@ class TenantStore:
             await self._audit(
                 connection, PLATFORM, actor, "tenant.deleted", tenant_id, {"rows": counts}
             )
-        self._limits.pop(tenant_id, None)
+        self._limits.forget(lambda tenant, _: tenant == tenant_id)
 
     async def limits(self, tenant_id: str) -> Tenant:
         """The tenant with its own limits, at most `REMEMBER_SECONDS` old; `NotFound`."""
-        return (await self._remembered(tenant_id))[1]
+        return (await self._remembered(tenant_id))[0]
 
     async def quota(self, tenant_id: str) -> Quota:
         """The limits in force for the tenant, at most `REMEMBER_SECONDS` old; `NotFound`."""
-        return (await self._remembered(tenant_id))[2]
+        return (await self._remembered(tenant_id))[1]
 
     def quota_of(self, tenant: Tenant) -> Quota:
         """The limits in force for this tenant."""
         return in_force(tenant, self._shipped, self._retention)
 
-    async def _remembered(self, tenant_id: str) -> tuple[float, Tenant, Quota]:
-        now = self._clock.now()
-        known = self._limits.get(tenant_id)
-        if known and 0 <= now - known[0] < REMEMBER_SECONDS:
-            return known
-        tenant = await self.get(tenant_id)
-        self._limits.pop(tenant_id, None)
-        if len(self._limits) >= _REMEMBERED_MAX:
-            self._limits.pop(next(iter(self._limits)))
-        found = self._limits[tenant_id] = (now, tenant, self.quota_of(tenant))
-        return found
+    async def _remembered(self, tenant_id: str) -> tuple[Tenant, Quota]:
+        async def ask() -> tuple[Tenant, Quota]:
+            tenant = await self.get(tenant_id)
+            return tenant, self.quota_of(tenant)
+
+        return await self._limits.get(tenant_id, ask)
 
     async def _update(
         self, tenant_id: str, values: dict[str, Any], action: str, actor: str
@@ -191,7 +186,7 @@ class TenantStore:
             if row is None:
                 raise NotFound(f"there is no tenant {tenant_id!r}")
             await self._audit(connection, tenant_id, actor, action, tenant_id, values)
-        self._limits.pop(tenant_id, None)
+        self._limits.forget(lambda tenant, _: tenant == tenant_id)
         return _tenant(row)
 
     async def _audit(
