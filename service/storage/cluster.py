@@ -117,10 +117,8 @@ class ClusterRedis(Redis):
             sent = [_send(node, args, options) for node in self._masters]
             return _EVERYWHERE[command](await asyncio.gather(*sent))
         if command in _ANYWHERE:
-            slot = random.randrange(REDIS_CLUSTER_HASH_SLOTS)  # noqa: S311
-        else:
-            slot = key_slot(_key(args))
-        return await self._follow(slot, args, options)
+            return await _send(self._by_health(self._masters)[0], args, options)
+        return await self._follow(key_slot(_key(args)), args, options)
 
     async def _follow(self, slot: int, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
         loop = asyncio.get_running_loop()
