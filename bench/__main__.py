@@ -120,7 +120,13 @@ def _cells(
 
 def _ingest(cells: list[recording.Cell], *, baseline: float, as_json: bool) -> bool:
     before = report.machine()
-    rows = list(recording.compare(cells, baseline, _say))
+    rows: list[recording.Comparison] = []
+    try:
+        for row in recording.compare(cells, baseline, _say):
+            rows.append(row)
+            _say(f"  {row.fast.rate:,.0f} samples/s")
+    except KeyboardInterrupt:
+        _say("interrupted; this is what was measured")
     if as_json:
         print(json.dumps({"machine": before, "ingest": [row.plain() for row in rows]}))
     else:

@@ -1,6 +1,7 @@
 """What was measured, as tables."""
 
 import os
+import sys
 from collections.abc import Sequence
 
 from rich.console import Console
@@ -9,7 +10,12 @@ from rich.table import Table
 from bench.fairness import P99_RATIO, Fairness
 from bench.ingest import Comparison, target_of
 
-out = Console(highlight=False)
+#: Columns of the widest table; a pipe has no width of its own.
+_WIDTH = 190
+#: Growth of memory over fewer samples than these says nothing.
+_SAMPLES_MIN = 100_000
+
+out = Console(highlight=False, width=None if sys.stdout.isatty() else _WIDTH)
 err = Console(stderr=True, highlight=False)
 
 
@@ -46,7 +52,8 @@ def ingest(rows: Sequence[Comparison], before: str) -> None:
         "target",
         "",
     ):
-        table.add_column(name, justify="left" if name in ("protocol", "") else "right")
+        left = name in ("protocol", "")
+        table.add_column(name, justify="left" if left else "right", no_wrap=left)
     for row in rows:
         fast, load = row.fast, row.fast.load
         target = target_of(fast.cell)
@@ -60,7 +67,7 @@ def ingest(rows: Sequence[Comparison], before: str) -> None:
             f"{load.p99:.1f}",
             *(f"{fast.cpu[role]:.3g}" for role in ("api", "worker", "store", "load")),
             _short(fast.by_cpu),
-            f"{fast.store_bytes:.1f}",
+            f"{fast.store_bytes:.1f}" if load.samples >= _SAMPLES_MIN else "",
             _short(row.slow.rate) if row.slow else "",
             f"{row.ratio:.1f}" if row.ratio else "",
             f"{_short(target[0])} ({_short(target[1])})" if target else "",
