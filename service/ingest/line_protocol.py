@@ -15,7 +15,9 @@ character that would end the name, and stands for itself before any other, also 
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import chain, repeat
+from typing import NamedTuple
 
 import numpy as np
 
@@ -23,7 +25,7 @@ from service.domain.errors import InvalidInput, TooLarge
 from service.domain.series import Series
 from service.ingest.answer import Answer
 from service.ingest.decoded import NO_TIME, Decoded
-from service.ingest.limits import check_labels, check_name
+from service.ingest.limits import NAME_MAX, check_labels, check_name
 from service.storage.columns import Times, Values
 
 #: Samples of one request. Clients send some thousands; memory is needed for each.
@@ -46,7 +48,7 @@ _TIME_MAX = 1 << 62
 
 # What no plain body holds.
 _NOT_PLAIN = (b"\\", b'"', b"\t", b"\0")
-_HEAD = re.compile(rb"(?:\\ |[^ \n])++").match
+_TO_SPACE = re.compile(rb"(?:\\ |[^ \n])++").match
 _MEASUREMENT = re.compile(rb"(?:\\[, ]|[^, ])++").match
 _TAG_TEXT = re.compile(rb"(?:\\[,= ]|[^,= ])++").match
 _FIELD_NAME = re.compile(rb"(?:\\[,= ]|[^,= \n])++").match
@@ -67,6 +69,12 @@ _NOT_IN_METRIC = re.compile(r"[^a-zA-Z0-9_:]")
 _NOT_IN_LABEL = re.compile(r"[^a-zA-Z0-9_]")
 
 
+_NOT_UTF8 = "it is not valid UTF-8"
+#: Looked at of a measurement or field whose name is shown.
+_NAME_BYTES = 8 * NAME_MAX
+
+#: What the sender wrote of a series: measurement with tags, and the field's name.
+Key = tuple[bytes, bytes]
 _Match = Callable[[bytes, int], re.Match[bytes] | None]
 
 
@@ -97,7 +105,7 @@ class _Rows:
     """Samples so far: line, raw series, milliseconds and value of each."""
 
     lines: list[int] = field(default_factory=list)
-    keys: list[bytes] = field(default_factory=list)
+    keys: list[Key] = field(default_factory=list)
     times: list[int] = field(default_factory=list)
     values: list[float] = field(default_factory=list)
     ignored: int = 0
@@ -133,14 +141,14 @@ def decode(body: bytes, precision: Precision, answer: Answer) -> tuple[Decoded, 
     return _decoded(rows.lines, rows.keys, times, values), rows.ignored
 
 
-def _decoded(lines: Sequence[int], keys: Sequence[bytes], times: Times, values: Values) -> Decoded:
+def _decoded(lines: Sequence[int], keys: Sequence[Key], times: Times, values: Values) -> Decoded:
     return Decoded(
         protocol="line",
         index=lines,
         keys=keys,
         t_ms=times,
         values=values,
-        series=lambda row: series_of(keys[row]),
+        series=_series_by(keys),
         name=lambda row: _name_of(keys[row]),
     )
 
@@ -190,7 +198,7 @@ def _plain(body: bytes, precision: Precision) -> Decoded | None:
         times = np.repeat(times, counts)
         lines = np.repeat(np.arange(1, len(parts) + 1), counts).tolist()
         heads = tuple(chain.from_iterable(map(repeat, heads, counts)))
-    keys = list(map(b" ".join, zip(heads, names, strict=True)))
+    keys = list(zip(heads, names, strict=True))
     return _decoded(lines, keys, times, values)
 
 
@@ -211,14 +219,14 @@ def _simple(line: bytes, number: int, precision: Precision, rows: _Rows) -> bool
         return False
     if parts[1].count(b",") > SAMPLES_MAX:
         raise _too_many()
-    head = parts[0] + b" "
+    head = parts[0]
     keys, values = [], []
     for item in parts[1].split(b","):
         name, _, raw = item.partition(b"=")
         value = _number(raw)
         if not name or isinstance(value, str):
             return False
-        keys.append(head + name)
+        keys.append((head, name))
         values.append(value)
     rows.keys += keys
     rows.values += values
@@ -279,7 +287,7 @@ def _slow(
         answer.reject(number, "", str(bad))
         end = body.find(b"\n", bad.at)
         return len(body) if end < 0 else end
-    rows.keys += [point.head + b" " + name for name in point.names]
+    rows.keys += [(point.head, name) for name in point.names]
     rows.values += point.values
     rows.times += [point.t_ms] * len(point.names)
     rows.lines += [number] * len(point.names)
@@ -297,7 +305,7 @@ class _Point:
         self.values: list[float] = []
         self.ignored = 0
         self.t_ms = NO_TIME
-        self.head = self._take(_HEAD)
+        self.head = self._take(_TO_SPACE)
         self._take(_SPACES)
         if self._next() in (b"", b"\n"):
             raise self._bad(f"there are no fields after {_shown(self.head)}")
@@ -352,47 +360,77 @@ class _Point:
         return _BadLine(reason, self._at)
 
 
-def series_of(key: bytes) -> Series | str:
-    """The series of measurement, tags and field name as they were sent, or what is wrong."""
-    head = _HEAD(key)
-    measurement = _MEASUREMENT(key)
-    if head is None or measurement is None:
+def _series_by(keys: Sequence[Key]) -> Callable[[int], Series | str]:
+    # Lines have many fields, and what is before them is read once.
+    head_of = lru_cache(maxsize=16)(_head)
+
+    def series(row: int) -> Series | str:
+        head, field_name = keys[row]
+        found = head_of(head)
+        if isinstance(found, str):
+            return found
+        try:
+            name = _metric(found.measurement, field_name)
+        except UnicodeDecodeError:
+            return _NOT_UTF8
+        return check_name(name) or Series.of(name, found.labels)
+
+    return series
+
+
+class _Head(NamedTuple):
+    """What fields of a line share."""
+
+    measurement: str
+    labels: dict[str, str]
+
+
+def _head(head: bytes) -> _Head | str:
+    """Measurement and tags as they were sent, or what is wrong with them."""
+    measurement = _MEASUREMENT(head)
+    if measurement is None:
         return "the measurement is missing"
     try:
-        name = _metric(measurement[0], key[head.end() + 1 :])
-        if problem := check_name(name):
-            return problem
-        labels: dict[str, str] = {}
-        tags: dict[str, str] = {}
-        at, end = measurement.end(), head.end()
-        while at < end:
-            tag = _TAG_TEXT(key, at + 1, end)
-            if tag is None:
-                return "a tag has no name"
-            text = _TAG_ESCAPE.sub(rb"\1", tag[0]).decode()
-            value = _TAG_TEXT(key, tag.end() + 1, end) if key[tag.end()] == ord("=") else None
-            if value is None:
-                return f"tag {text[:60]!r} has no value"
-            if value.end() < end and key[value.end()] != ord(","):
-                return f"tag {text[:60]!r}: write = in a value as \\="
-            label = _label(text)
-            if label in labels:
-                other = tags[label]
-                if other == text:
-                    return f"tag {text[:60]!r} is there twice"
-                return f"tags {other[:60]!r} and {text[:60]!r} are both the label {label}"
-            labels[label] = _TAG_ESCAPE.sub(rb"\1", value[0]).decode()
-            tags[label] = text
-            at = value.end()
+        text = _MEASUREMENT_ESCAPE.sub(rb"\1", measurement[0]).decode()
+        if len(text) > NAME_MAX:
+            return check_name(text) or ""
+        labels = _labels(head, measurement.end())
     except UnicodeDecodeError:
-        return "it is not valid UTF-8"
-    if problem := check_labels(labels):
-        return problem
-    return Series.of(name, labels)
+        return _NOT_UTF8
+    if isinstance(labels, str):
+        return labels
+    return check_labels(labels) or _Head(text, labels)
 
 
-def _metric(measurement: bytes, field_name: bytes) -> str:
-    text = _MEASUREMENT_ESCAPE.sub(rb"\1", measurement).decode()
+def _labels(head: bytes, at: int) -> dict[str, str] | str:
+    """The labels of the tags from `at` on, or what is wrong with them."""
+    labels: dict[str, str] = {}
+    tags: dict[str, str] = {}
+    end = len(head)
+    while at < end:
+        tag = _TAG_TEXT(head, at + 1)
+        if tag is None:
+            return "a tag has no name"
+        text = _TAG_ESCAPE.sub(rb"\1", tag[0]).decode()
+        value = _TAG_TEXT(head, tag.end() + 1) if head.startswith(b"=", tag.end()) else None
+        if value is None:
+            return f"tag {text[:60]!r} has no value"
+        if value.end() < end and head[value.end()] != ord(","):
+            return f"tag {text[:60]!r}: write = in a value as \\="
+        label = _label(text)
+        if label in labels:
+            other = tags[label]
+            if other == text:
+                return f"tag {text[:60]!r} is there twice"
+            return f"tags {other[:60]!r} and {text[:60]!r} are both the label {label}"
+        labels[label] = _TAG_ESCAPE.sub(rb"\1", value[0]).decode()
+        tags[label] = text
+        at = value.end()
+    return labels
+
+
+def _metric(measurement: str, field_name: bytes) -> str:
+    text = measurement
     if field_name != b"value":
         text += "_" + _TAG_ESCAPE.sub(rb"\1", field_name).decode()
     text = _NOT_IN_METRIC.sub("_", text)
@@ -404,13 +442,14 @@ def _label(text: str) -> str:
     return "_" + label if label[0].isdigit() else label
 
 
-def _name_of(key: bytes) -> str:
+def _name_of(key: Key) -> str:
     """The metric's name for an answer, whatever state the key is in."""
-    measurement, head = _MEASUREMENT(key), _HEAD(key)
-    if measurement is None or head is None:
+    measurement = _MEASUREMENT(key[0], 0, _NAME_BYTES)
+    if measurement is None:
         return ""
+    text = _MEASUREMENT_ESCAPE.sub(rb"\1", measurement[0])
     try:
-        return _metric(measurement[0], key[head.end() + 1 :])[:128]
+        return _metric(text.decode(), key[1][:_NAME_BYTES])[:NAME_MAX]
     except UnicodeDecodeError:
         return ""
 

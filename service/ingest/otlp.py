@@ -11,7 +11,8 @@ from service.domain.series import Series
 from service.ingest import otlp_json, otlp_proto
 from service.ingest.answer import Answer
 from service.ingest.decoded import Decoded
-from service.ingest.otlp_names import number_text, series_of
+from service.ingest.limits import NAME_MAX
+from service.ingest.otlp_names import number_text, remembered, series_of
 from service.ingest.otlp_points import (
     NO_RECORDED_VALUE,
     AttributesOf,
@@ -93,17 +94,18 @@ def _decode(
             empty += not metric.count
             _bound(index + metric.count + empty)
             for _ in range(metric.count):
-                answer.reject(index, metric.name, metric.reason)
+                answer.reject(index, metric.name[:NAME_MAX], metric.reason)
                 index += 1
             continue
         for point in metric.points:
             if problem := _add(rows, index, metric.head, point):
-                answer.reject(index, metric.head.name, problem)
+                answer.reject(index, metric.head.name[:NAME_MAX], problem)
             index += 1
             _bound(max(index + empty, len(rows.index)))
     values = np.array(rows.values, np.float64)
     values.view(np.uint64)[rows.stale] = STALE_BITS
     keys = rows.keys
+    attributes_of = remembered(attributes_of)
 
     def series(row: int) -> Series | str:
         head, raw, suffix, place = keys[row]
@@ -117,7 +119,7 @@ def _decode(
         t_ms=np.array(rows.t_ms, np.int64),
         values=values,
         series=series,
-        name=lambda row: keys[row][0].name,
+        name=lambda row: keys[row][0].name[:NAME_MAX],
     )
 
 

@@ -6,13 +6,20 @@ https://opentelemetry.io/docs/specs/otel/compatibility/prometheus_and_openmetric
 import json
 import math
 import re
+from collections.abc import Hashable
+from functools import lru_cache
 
 from service.domain.series import Series
-from service.ingest.limits import check_labels, check_name
+from service.ingest.limits import NAME_MAX, check_labels, check_name
 from service.ingest.otlp_points import Attributes, AttributesOf, Head, Kind
 
 #: An attribute's value, whatever the encoding.
 Value = str | bool | int | float | list["Value"] | dict[str, "Value"] | None
+
+#: Attributes of a point with those of its scope and its resource.
+ATTRIBUTES_MAX = 64
+#: Characters of a name or unit before they are translated.
+TEXT_MAX = 1024
 
 TOO_DEEP = "is nested too deep"
 
@@ -124,6 +131,29 @@ def _finite(value: Value) -> Value:
     return value
 
 
+def remembered(attributes_of: AttributesOf) -> AttributesOf:
+    """The same, and quick at what it was asked lately: many samples share attributes."""
+
+    @lru_cache(maxsize=16)
+    def found(raw: Hashable) -> Attributes | str:
+        try:
+            pairs = attributes_of(raw)
+        except ValueError as error:
+            return str(error)
+        for key, value in pairs:
+            if len(key) > NAME_MAX and value:
+                return f"attribute {key[:20]!r}… has {len(key)} characters; {NAME_MAX} are allowed"
+        return pairs
+
+    def pairs_of(raw: Hashable) -> Attributes:
+        pairs = found(raw)
+        if isinstance(pairs, str):
+            raise ValueError(pairs)
+        return pairs
+
+    return pairs_of
+
+
 def series_of(
     head: Head, raw: object, suffix: str, extra: tuple[str, str] | None, attributes_of: AttributesOf
 ) -> Series | str:
@@ -131,6 +161,9 @@ def series_of(
 
     `suffix` is `_bucket` and its like, `extra` the label `le` or `quantile`.
     """
+    for what, text in (("name", head.name), ("unit", head.unit)):
+        if len(text) > TEXT_MAX:
+            return f"{what} has {len(text)} characters; {TEXT_MAX} are allowed"
     name = metric_name(head.name, head.unit, head.kind) + suffix
     if not metric_name(head.name, "", head.kind):
         return "name is empty" if not head.name else f"name {head.name[:80]!r} has no letter in it"
@@ -142,6 +175,9 @@ def series_of(
         own = attributes_of(raw)
     except ValueError as error:
         return str(error)
+    count = len(resource) + len(scope) + len(own)
+    if count > ATTRIBUTES_MAX:
+        return f"{count} attributes of point, scope and resource; {ATTRIBUTES_MAX} are allowed"
     labels = labels_of(resource, head.scope_name, head.scope_version, scope, own, extra)
     if problem := check_labels(labels):
         return problem

@@ -6,7 +6,7 @@ parsed once a series and not once a point.
 """
 
 import base64
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterator, Sequence
 from typing import Any
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
@@ -15,7 +15,7 @@ from opentelemetry.proto.common.v1 import common_pb2
 from opentelemetry.proto.metrics.v1 import metrics_pb2
 
 from service.domain.errors import InvalidInput
-from service.ingest.otlp_names import TOO_DEEP, Value, text_of
+from service.ingest.otlp_names import ATTRIBUTES_MAX, TOO_DEEP, Value, text_of
 from service.ingest.otlp_points import (
     EXPONENTIAL,
     NO_TEMPORALITY,
@@ -75,19 +75,23 @@ def read(body: bytes) -> Iterator[Taken | Refused]:
         if not of_resource.scope_metrics:
             yield NOTHING
             continue
-        resource = _raw(of_resource.resource.attributes)
+        resource = _key([pair.SerializeToString() for pair in of_resource.resource.attributes])
         for of_scope in of_resource.scope_metrics:
             if not of_scope.metrics:
                 yield NOTHING
                 continue
             scope = of_scope.scope
-            scope_key = (scope.name, scope.version, _raw(scope.attributes))
+            scope_attributes = _key([pair.SerializeToString() for pair in scope.attributes])
+            scope_key = (scope.name, scope.version, scope_attributes)
             for metric in of_scope.metrics:
                 yield _metric(metric, resource, scope_key)
 
 
-def _raw(attributes: Any) -> tuple[bytes, ...]:
-    return tuple(pair.SerializeToString() for pair in attributes)
+def _key(attributes: Sequence[bytes]) -> Hashable:
+    """Raw attributes, or what is wrong with them: keys are hashed for each sample."""
+    if len(attributes) > ATTRIBUTES_MAX:
+        return f"{len(attributes)} attributes; {ATTRIBUTES_MAX} are allowed"
+    return tuple(attributes)
 
 
 def _metric(metric: Any, resource: Hashable, scope: tuple[str, str, Hashable]) -> Taken | Refused:
@@ -125,12 +129,12 @@ def _number(point: Any) -> NumberPoint:
         value = point.as_double
     elif which == "as_int":
         value = float(point.as_int)
-    return NumberPoint(tuple(point.attributes), point.time_unix_nano, point.flags, value)
+    return NumberPoint(_key(point.attributes), point.time_unix_nano, point.flags, value)
 
 
 def _histogram(point: Any) -> HistogramPoint:
     return HistogramPoint(
-        tuple(point.attributes),
+        _key(point.attributes),
         point.time_unix_nano,
         point.flags,
         point.count,
@@ -142,7 +146,7 @@ def _histogram(point: Any) -> HistogramPoint:
 
 def _summary(point: Any) -> SummaryPoint:
     return SummaryPoint(
-        tuple(point.attributes),
+        _key(point.attributes),
         point.time_unix_nano,
         point.flags,
         point.count,
@@ -154,6 +158,8 @@ def _summary(point: Any) -> SummaryPoint:
 def attributes_of(key: Hashable) -> Attributes:
     """Attributes of the raw bytes of each; `ValueError` says what is wrong with them."""
     pairs = []
+    if isinstance(key, str):
+        raise ValueError(key)
     for raw in key if isinstance(key, tuple) else ():
         try:
             pair = common_pb2.KeyValue.FromString(raw)

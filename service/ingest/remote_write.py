@@ -9,6 +9,8 @@ parsed once a series. Series as Prometheus writes them, labels first and one sam
 read all at once with numpy; whatever looks different in any byte is walked field by field.
 """
 
+from functools import lru_cache
+
 import cramjam
 import numpy as np
 from numpy.typing import NDArray
@@ -103,6 +105,8 @@ def _decode(message: bytes, answer: Answer) -> Decoded:
         rows, keys = [rows[i] for i in order], [keys[i] for i in order]
         t = np.concatenate([t, np.array(odd.times, np.int64)])[order]
         v = np.concatenate([v, np.array(odd.bits, np.uint64).view(np.float64)])[order]
+    # A series may have many samples, and labels that take long to read.
+    named = lru_cache(maxsize=16)(name_of)
     return Decoded(
         protocol="remote_write",
         index=rows,
@@ -110,7 +114,7 @@ def _decode(message: bytes, answer: Answer) -> Decoded:
         t_ms=np.maximum(t, NO_TIME + 1),
         values=v,
         series=lambda row: series_of(keys[row]),
-        name=lambda row: name_of(keys[row]),
+        name=lambda row: named(keys[row]),
     )
 
 
@@ -204,8 +208,9 @@ class _Odd:
         _bounded(len(self.rows), "samples")
         key = b"".join(labels)
         self.keys += [key] * (len(self.rows) - before)
+        name = name_of(key) if histograms else ""
         for _ in range(histograms):
-            answer.reject(row, name_of(key), "native histograms are not taken, only samples")
+            answer.reject(row, name, "native histograms are not taken, only samples")
 
 
 def _sample(message: bytes, start: int, end: int) -> tuple[int, int]:

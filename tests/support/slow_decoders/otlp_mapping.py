@@ -189,6 +189,11 @@ def _labels(
     name = _name(metric)
     if not name or metric.resource is None or metric.scope is None or point.attributes is None:
         return None
+    # More would be work without end: each sample has all of them.
+    if len(metric.name) > 1024 or len(metric.unit) > 1024:
+        return None
+    if len(metric.resource) + len(metric.scope) + len(point.attributes) > 64:
+        return None
     resource = [(key, text_of(value)) for key, value in metric.resource]
     known = dict(resource)
     ours: dict[str, str] = {}
