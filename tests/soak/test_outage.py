@@ -12,8 +12,8 @@ from tests.soak.outage import Plan, run
 async def test_while_the_store_is_away_senders_are_told_so_at_once(short_tmp: Path) -> None:
     folder = short_tmp / "outage"
     folder.mkdir()
-    outages = [("stopped", 5.0), ("killed", 3.0)]
-    report = await run(folder, Plan(outages, between=2.5, interval=0.1, senders_each=1))
+    outages = [("stopped", 4.0), ("killed", 2.0)]
+    report = await run(folder, Plan(outages, between=2, interval=0.1, senders_each=1))
     said = "\n".join([*report.lines(), report.log])
     assert not report.wrong, said
     assert "Traceback" not in report.log, said

@@ -1,16 +1,21 @@
 """The door to SQL: SQLite (WAL) or PostgreSQL through the same few methods."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 from sqlalchemy import event, text
 from sqlalchemy.engine import Connection
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
-from service.domain.errors import ConfigurationError
+from service.domain.errors import ConfigurationError, Unavailable
 
 _READ_ONLY = "offbeat_read_only"
+_AWAY = "the database does not answer; nothing was changed, try again"
+#: A database that gives no connection for so long is down: senders hear of it within two seconds.
+_CONNECT_SECONDS = 1.5
 
 
 def async_url(url: str) -> str:
@@ -45,16 +50,34 @@ class Database:
     @asynccontextmanager
     async def begin(self) -> AsyncIterator[AsyncConnection]:
         """One transaction that may write; commits at the end, rolls back on an exception."""
-        async with self.engine.connect() as connection, connection.begin():
+        async with self._connected() as connection, connection.begin():
             yield connection
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:
         """One transaction that only looks; never waits for a writer."""
-        async with self.engine.connect() as connection:
+        async with self._connected() as connection:
             connection = await connection.execution_options(**{_READ_ONLY: True})
             async with connection.begin():
                 yield connection
+
+    @asynccontextmanager
+    async def _connected(self) -> AsyncIterator[AsyncConnection]:
+        """A connection that answers; `Unavailable` if there is none, or when it breaks."""
+        try:
+            async with asyncio.timeout(_CONNECT_SECONDS):
+                connection = await self.engine.connect()
+        except Exception as error:  # each driver has a tree of its own
+            raise Unavailable(f"{_AWAY} ({type(error).__name__})") from error
+        try:
+            yield connection
+        except DBAPIError as error:
+            if error.connection_invalidated:
+                raise Unavailable(_AWAY) from error
+            raise
+        finally:
+            # As SQLAlchemy's own context manager does: whoever is cancelled still gives it back.
+            await asyncio.shield(asyncio.create_task(connection.close()))
 
     async def ping(self) -> None:
         """Raise unless the database answers."""
