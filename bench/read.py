@@ -28,7 +28,7 @@ from service.storage.columns import POINT, Columns
 from service.storage.embedded import EmbeddedStore
 from service.storage.redis import ask, connect
 from service.storage.registry import SeriesRegistry
-from service.storage.rollups import BUCKETS, STEP_MS, RollupReader, aggregate, pack_rows
+from service.storage.rollups import BUCKETS, RollupReader, pack_rows, roll_up
 from service.storage.sealed import seal
 
 BUCKET_MS = 21_600_000
@@ -194,7 +194,7 @@ async def _year(redis: Redis, day: Columns, days: int, repeats: int) -> Row:
         for b in range(DAY_MS // BUCKET_MS):
             start = T0 + b * BUCKET_MS
             t, v = day.between(start, start + BUCKET_MS - 1)
-            rows = pack_rows(aggregate(Columns(t + number * DAY_MS, v), STEP_MS))
+            rows = pack_rows(roll_up(Columns(t + number * DAY_MS, v)))
             bucket = (start + number * DAY_MS) // BUCKET_MS
             await redis.hset(keys.rollup(0, TENANT, series, bucket // BUCKETS), str(bucket), rows)
             size += len(rows)

@@ -3,15 +3,16 @@
 They are made when a chunk is sealed, from the tenant's own series only: what models write can be
 had for as long as its samples are kept. They outlive the samples by far, in a hash of 28 buckets
 whose fields are buckets. Values that are no number (NaN, stale markers) are not counted; infinities
-are. A row's sum is that of its samples in order of time; sums over several rows are added up in
-order of time, so the last digits may differ from a sum over the samples.
+are. A row's sum is rounded to the decimal places of its samples, if they have nine at most; sums
+over several rows are added up in order of time. So the last digits may differ from a sum over the
+samples.
 
 If a chunk's length is no multiple of five minutes, the row at its border is in two parts, one in
 each bucket; readers put them together as they do with all rows of one step.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import structlog
@@ -23,7 +24,7 @@ from service.domain.errors import Damaged
 from service.storage import keys
 from service.storage.columns import Columns, Ids, Times, Values
 from service.storage.redis import store_errors
-from service.storage.sealed import pack, unpack
+from service.storage.sealed import decimal_places, pack, unpack
 
 log = structlog.get_logger(__name__)
 
@@ -31,6 +32,8 @@ log = structlog.get_logger(__name__)
 STEP_MS = 300_000
 #: Buckets in one hash: a week of them with the default length.
 BUCKETS = 28
+#: Sums below this, as integers, have all their digits.
+_EXACT = float(2**52)
 #: Hashes asked for at once; a reply of more would hold the store up for others.
 _HASHES_AT_ONCE = 100
 
@@ -87,6 +90,22 @@ def aggregate(columns: Columns, step_ms: int) -> Aggregates:
     counted = ~np.isnan(columns.v)
     t, v = columns.t[counted], columns.v[counted]
     return _grouped(Aggregates(t, v, v, v, np.ones(len(t), np.int64)), step_ms)
+
+
+def roll_up(columns: Columns) -> Aggregates:
+    """Rows of five minutes of samples (n,), as they are stored.
+
+    Sums of decimal numbers are decimal numbers: what binary addition left behind is rounded off,
+    which brings them nearer to the true sum and makes them shorter.
+    """
+    rows = aggregate(columns, STEP_MS)
+    places = decimal_places(columns.v[np.isfinite(columns.v)])
+    if places is None:
+        return rows
+    scaled = rows.sum * 10.0**places
+    exact = np.abs(scaled) < _EXACT  # also refuses what is infinite or no number
+    total = np.where(exact, np.rint(np.where(exact, scaled, 0.0)) / 10.0**places, rows.sum)
+    return replace(rows, sum=total)
 
 
 def merge(parts: Sequence[Aggregates], step_ms: int) -> Aggregates:

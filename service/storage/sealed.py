@@ -59,6 +59,8 @@ _EXACT = float(2**53)
 _PATCHED = 8
 _PATCH = np.dtype([("at", "<u4"), ("bits", "<i8")])
 _LEVEL = 3
+#: So many values tell whether it is worth to look for decimal places in the others.
+_HEAD = 64
 #: A plane that zstd makes hardly shorter is stored as it is.
 _WORTH_IT = 0.94
 _COLUMNS_MAX = 7
@@ -156,15 +158,18 @@ def _values(v: Values) -> tuple[bytes, _Stream]:
         chained = bits.copy()
         chained[1:] ^= bits[:-1]
         chained[0] = 0
-        for order, residual in ((0, bits ^ bits[0]), (1, chained)):
-            stream = _stream(residual.view(np.uint64))
-            head = _COLUMN.pack(_BITS, order, len(stream.planes), 0, 0, int(bits[0]))
-            options.append((head, stream))
+        same = bits ^ bits[0]
+        order = int(_bytes_set(chained) < _bytes_set(same))
+        stream = _stream((chained if order else same).view(np.uint64))
+        head = _COLUMN.pack(_BITS, order, len(stream.planes), 0, 0, int(bits[0]))
+        options.append((head, stream))
     return min(options, key=lambda option: option[1].cost)
 
 
 def _scaled(v: Values, bits: Ints) -> tuple[int, Ints, NDArray[Any]] | None:
     """Power of ten, integers (n,) and patches of nearly all values; None if there is no such."""
+    if not _may_scale(v[:_HEAD]):
+        return None
     best: tuple[int, Ints, NDArray[np.bool_]] | None = None
     fewest = len(v) // _PATCHED + 1
     for scale in range(_SCALES_MAX + 1):
@@ -191,6 +196,25 @@ def _scaled(v: Values, bits: Ints) -> tuple[int, Ints, NDArray[Any]] | None:
         nearest[nearest < 0] = np.flatnonzero(~misfits)[0]
         whole = whole[nearest]
     return scale, whole, patches
+
+
+def _may_scale(head: Values) -> bool:
+    """Whether half of the values are integers over the highest power of ten that is exact."""
+    with np.errstate(all="ignore"):
+        power = np.clip(np.floor(15.9 - np.log10(np.abs(head))), 0, _SCALES_MAX)
+        scale = 10.0**power
+        fits = np.rint(head * scale) / scale == head
+    return 2 * int(np.count_nonzero(fits)) >= len(head)
+
+
+def decimal_places(v: Values) -> int | None:
+    """The fewest, up to nine, that give back every value of (n,); None if there are none such."""
+    found = _scaled(v, v.view(np.int64)) if len(v) else None
+    return found[0] if found is not None and not len(found[2]) else None
+
+
+def _bytes_set(x: Ints) -> int:
+    return int(np.count_nonzero(x.view(np.uint8)))
 
 
 def _narrow(x: NDArray[Any]) -> NDArray[Any]:

@@ -19,7 +19,7 @@ from service.storage import keys
 from service.storage.chunks import samples_of
 from service.storage.columns import POINT
 from service.storage.redis import ask, store_errors
-from service.storage.rollups import BUCKETS, STEP_MS, aggregate, pack_rows
+from service.storage.rollups import BUCKETS, pack_rows, roll_up
 from service.storage.sealed import seal
 
 log = structlog.get_logger(__name__)
@@ -140,5 +140,5 @@ class Sealer:
         value = seal(columns)
         if len(value) >= len(columns.t) * POINT.itemsize:  # a few samples
             value = columns.pack()
-        rows = pack_rows(aggregate(columns, STEP_MS)) if chunk.rolled_up else None
+        rows = pack_rows(roll_up(columns)) if chunk.rolled_up else None
         return value, rows

@@ -208,6 +208,15 @@ async def test_a_row_counts_numbers_and_outlives_its_samples(shard: Shard) -> No
     assert len((await shard.rows(T0, T0 + HOUR - 1, 60_000)).t) == 0  # no samples, no minutes
 
 
+async def test_the_sum_of_decimal_numbers_is_one(shard: Shard) -> None:
+    await shard.put((T0 + i, 0.1) for i in range(30))
+    await shard.put((T0 + HOUR + i, 1 / 3) for i in range(3))
+    assert (await shard.rows(T0, T0, 5 * MINUTE)).sum[0] != 3.0  # what binary addition leaves
+    await shard.seal()
+    rows = await shard.rows(T0, T0 + HOUR, 5 * MINUTE)
+    assert (rows.sum.tolist(), rows.rolled_up) == ([3.0, 1 / 3 + 1 / 3 + 1 / 3], True)
+
+
 async def test_what_models_write_is_packed_and_not_rolled_up(shard: Shard) -> None:
     score = CPU.derived(SCORE)
     await shard.registry.register("acme", [score])
