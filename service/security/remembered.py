@@ -5,6 +5,10 @@ from collections.abc import Awaitable, Callable, Hashable
 from typing import Generic, TypeVar
 
 from service.domain.clock import Clock
+from service.domain.errors import Unavailable
+
+#: A database that takes longer is down: who waits hears of it within two seconds.
+_ANSWER_SECONDS = 1.5
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
@@ -47,7 +51,10 @@ class Remembered(Generic[K, V]):
         this = asyncio.current_task()
         self._values.pop(key, None)
         try:
-            value = await ask()
+            async with asyncio.timeout(_ANSWER_SECONDS):
+                value = await ask()
+        except TimeoutError as error:
+            raise Unavailable("the database does not answer; try again") from error
         finally:
             current = self._asking.get(key) is this
             if current:
