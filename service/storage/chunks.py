@@ -215,12 +215,13 @@ def samples_of(values: Sequence[bytes], buckets: Sequence[int], bucket_ms: int) 
     """
     if not values:
         return Columns.empty()
-    columns, starts = read_values(values)
+    columns, bounds = read_values(values)
     own = np.array(buckets, np.int64) * bucket_ms
     t = columns.t
     if is_ascending(t):
-        low, high = t[starts], t[np.append(starts[1:], len(t)) - 1]
+        low, high = t[bounds[:-1]], t[bounds[1:] - 1]
     else:
+        starts = bounds[:-1]
         low, high = np.minimum.reduceat(t, starts), np.maximum.reduceat(t, starts)
         columns = in_order(columns)
     if bool(((low < own) | (high >= own + bucket_ms)).any()):

@@ -387,7 +387,7 @@ def read_records(value: bytes, at: int, t: Times, v: Values) -> None:
 
 
 def read_values(values: Sequence[bytes]) -> tuple[Columns, Ints]:
-    """Every sample of chunks' values, one after the other, and where each value's begin.
+    """Every sample of chunks' values, one after the other, and where each value's begin and end.
 
     As written: not sorted, with duplicates. Raises `Damaged` if a value is neither blocks nor
     records, or was changed.
@@ -408,4 +408,4 @@ def read_values(values: Sequence[bytes]) -> tuple[Columns, Ints]:
             end = at + (len(value) - records) // POINT.itemsize
             read_records(value, records, t[at:end], v[at:end])
             at = end
-    return Columns(t, v), np.cumsum([0, *sizes[:-1]])
+    return Columns(t, v), np.cumsum([0, *sizes])

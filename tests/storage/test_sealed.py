@@ -73,8 +73,8 @@ def test_blocks_and_records_follow_each_other() -> None:
     blocks, at = scan(value)
     assert len(blocks) == 2
     assert len(value) - at == 4 * 16
-    got, starts = read_values([value, records(parts[0])])
-    assert starts.tolist() == [0, 8]
+    got, bounds = read_values([value, records(parts[0])])
+    assert bounds.tolist() == [0, 8, 10]
     assert got.t.tolist() == [*range(T0, T0 + 8), T0, T0 + 1]
     assert got.v.tolist() == [*(x for p in parts for x in p.v.tolist()), *parts[0].v.tolist()]
 

@@ -20,6 +20,7 @@ from service.query.source import Source
 from service.storage import keys
 from service.storage.chunks import ChunkReader, ChunkWriter
 from service.storage.columns import Batch, Columns
+from service.storage.deletion import Eraser
 from service.storage.embedded import EmbeddedStore
 from service.storage.log import Entry
 from service.storage.redis import connect
@@ -215,6 +216,25 @@ async def test_the_sum_of_decimal_numbers_is_one(shard: Shard) -> None:
     await shard.seal()
     rows = await shard.rows(T0, T0 + HOUR, 5 * MINUTE)
     assert (rows.sum.tolist(), rows.rolled_up) == ([3.0, 1 / 3 + 1 / 3 + 1 / 3], True)
+
+
+async def test_roll_ups_go_with_their_series_or_tenant(shard: Shard) -> None:
+    other = Series.of("memory")
+    await shard.registry.register("acme", [other])
+    for series in (CPU, other):
+        await shard.put([(T0, 1.0)], series)
+    await shard.seal()
+    reader = ChunkReader(shard.redis, 1, HOUR)
+    eraser = Eraser(shard.redis, reader, HOUR, 30 * DAY, 400 * DAY)
+    nothing = Batch.join([])
+    for position, erased, left in (
+        (b"8-0", np.array([CPU.id]), [other.hex]),
+        (b"9-0", np.array([], np.int64), []),
+    ):
+        await eraser.apply(0, 1, Entry(position, "acme", nothing, erased), T0 + DAY)
+        names = await shard.redis.keys("*rollup*")
+        assert [name.decode().split(":")[3] for name in names] == left
+        assert len(await shard.redis.keys("*chunk*")) == len(left)
 
 
 async def test_what_models_write_is_packed_and_not_rolled_up(shard: Shard) -> None:
