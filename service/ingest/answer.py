@@ -17,11 +17,15 @@ class Rejected:
 
 @dataclass(slots=True)
 class Answer:
-    """How many samples were kept, and which items were not."""
+    """How many samples were kept, and which items were not.
+
+    `retry_after` is the seconds until some of the rejected may pass, 0 if none ever will.
+    """
 
     accepted: int = 0
     rejected: int = 0
     items: list[Rejected] = field(default_factory=list)
+    retry_after: float = 0.0
 
     def reject(self, index: int, name: str, reason: str) -> None:
         """Note one rejected item."""

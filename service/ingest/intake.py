@@ -1,7 +1,7 @@
 """From a request's body to an entry of the log."""
 
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import ceil
 
 import numpy as np
@@ -17,7 +17,7 @@ from service.storage.append import LogWriter
 from service.storage.columns import Batch, Columns, Ids
 from service.storage.registry import Registered, SeriesRegistry
 
-#: Cached series keys of a tenant; over that the cache starts anew.
+#: Cached series keys of a tenant with an ordinary quota; over that the cache starts anew.
 _KEYS_MAX = 50_000
 #: Deletions of series that a request may meet before it is sent back.
 _ATTEMPTS = 3
@@ -29,6 +29,14 @@ class Limits:
 
     quota: Quota
     max_ahead_seconds: float
+
+
+@dataclass(slots=True)
+class _Refused:
+    """Rows that are not kept, with reasons, and the seconds until some of them may be."""
+
+    reasons: dict[int, str] = field(default_factory=dict)
+    retry_after: float = 0.0
 
 
 class _Known:
@@ -69,29 +77,30 @@ class Intake:
         answer = answer or Answer()
         for left in reversed(range(_ATTEMPTS)):
             try:
-                kept, refused = await self._record(tenant, decoded, limits)
+                refused = _Refused()
+                kept = await self._record(tenant, decoded, limits, refused)
                 break
             except StaleSeries as error:
                 self.forget(tenant)
                 if not left:
                     raise Unavailable("series are being deleted; try again") from error
         answer.accepted += kept
-        for row, reason in refused.items():
+        answer.retry_after = refused.retry_after
+        for row, reason in refused.reasons.items():
             answer.reject(decoded.index[row], decoded.name(row), reason)
         answer.items.sort(key=lambda item: item.index)
         return answer
 
     async def _record(
-        self, tenant: str, decoded: Decoded, limits: Limits
-    ) -> tuple[int, dict[int, str]]:
-        """How many samples were kept, and why other rows were not."""
+        self, tenant: str, decoded: Decoded, limits: Limits, refused: _Refused
+    ) -> int:
+        """How many samples were kept."""
         now_ms = round(self._clock.now() * 1000)
         known = self._known.get(tenant)
         if known is None:
             # Asked for before any id is: what is deleted afterwards makes the append fail.
             known = _Known(await self._registry.generation(tenant))
             self._known[tenant] = known
-        refused: dict[int, str] = {}
         ids = await self._resolve(tenant, decoded, limits.quota, known, refused)
         t = np.where(decoded.t_ms == NO_TIME, now_ms, decoded.t_ms)
         window = TimeWindow(
@@ -102,13 +111,13 @@ class Intake:
         whole = bool(keep.all())
         if not whole:
             for row in np.flatnonzero(~keep & (ids >= 0)).tolist():
-                refused[row] = window.reason(int(t[row]))
+                refused.reasons[row] = window.reason(int(t[row]))
         batch = Batch(ids, t, decoded.values)
         if not whole:
             batch = Batch(ids[keep], t[keep], decoded.values[keep])
         # A request of which nothing is kept still counts as one.
         await self._log.append(tenant, batch, quota=limits.quota, generation=known.generation)
-        return len(batch.id), refused
+        return len(batch.id)
 
     async def _resolve(
         self,
@@ -116,20 +125,22 @@ class Intake:
         decoded: Decoded,
         quota: Quota,
         known: _Known,
-        refused: dict[int, str],
+        refused: _Refused,
     ) -> Ids:
         """Ids of the decoded samples' series; -1 where there is none, with the reason noted."""
         cache = known.keys(decoded.protocol)
         ids = [cache.get(key, -1) for key in decoded.keys]
         if -1 in ids:
-            if len(cache) > _KEYS_MAX:
+            if len(cache) > max(_KEYS_MAX, 2 * quota.series):
                 cache.clear()
             unknown = [row for row, number in enumerate(ids) if number < 0]
-            problems = await self._learn(tenant, decoded, unknown, quota, cache)
+            problems, refused.retry_after = await self._learn(
+                tenant, decoded, unknown, quota, cache
+            )
             for row in unknown:
                 key = decoded.keys[row]
                 if key in problems:
-                    refused[row] = problems[key]
+                    refused.reasons[row] = problems[key]
                 else:
                     ids[row] = cache[key]
         return np.array(ids, np.int64)
@@ -141,8 +152,11 @@ class Intake:
         rows: Sequence[int],
         quota: Quota,
         cache: dict[Hashable, int],
-    ) -> dict[Hashable, str]:
-        """Register the series of these rows; what is wrong with those that are not in `cache`."""
+    ) -> tuple[dict[Hashable, str], float]:
+        """Register the series of these rows.
+
+        What is wrong with those that are not in `cache` then, and the seconds until some may be.
+        """
         problems: dict[Hashable, str] = {}
         fresh: dict[Hashable, Series] = {}
         for row in rows:
@@ -166,7 +180,7 @@ class Intake:
                 problems[key] = "its labels hash like those of another series; change one of them"
             else:
                 cache[key] = series.id
-        return problems
+        return problems, answer.retry_after
 
     def forget(self, tenant: str) -> None:
         """Look the tenant's series up again."""

@@ -54,12 +54,16 @@ def field_at(data: bytes, pos: int, end: int) -> tuple[int, int, int]:
     The value is the number of a varint, else the offset of the first byte. Raises `Malformed`.
     """
     tag, value = varint(data, pos, end, LENGTH_BYTES)
-    wire_type = tag & 7
     if tag < 8:
         raise Malformed(f"byte {pos}: there is no field 0")
+    return tag, *_value_at(data, pos, value, end, tag)
+
+
+def _value_at(data: bytes, pos: int, value: int, end: int, tag: int) -> tuple[int, int]:
+    """The value of the field at `pos`, whose tag ends at `value`, and where it ends."""
+    wire_type = tag & 7
     if wire_type == VARINT:
-        number, stop = varint(data, value, end, NUMBER_BYTES)
-        return tag, number, stop
+        return varint(data, value, end, NUMBER_BYTES)
     if wire_type == BYTES:
         size, value = varint(data, value, end, LENGTH_BYTES)
         stop = value + size
@@ -73,7 +77,7 @@ def field_at(data: bytes, pos: int, end: int) -> tuple[int, int, int]:
         raise Malformed(f"byte {pos}: wire type {wire_type} does not begin a field")
     if stop > end:
         raise Malformed(f"byte {pos}: a field ends at byte {stop}, beyond its message at {end}")
-    return tag, value, stop
+    return value, stop
 
 
 def fields(data: bytes, pos: int, end: int) -> Iterator[tuple[int, int, int, int]]:
@@ -85,7 +89,10 @@ def fields(data: bytes, pos: int, end: int) -> Iterator[tuple[int, int, int, int
 
 
 def _group_end(data: bytes, pos: int, end: int, tag: int) -> int:
-    """Where a group ends that began with `tag`; groups nest, in unknown fields only."""
+    """Where a group ends that began with `tag`; groups nest, in unknown fields only.
+
+    Nobody looks into them, so a field 0 in one is overlooked, as by Prometheus and by protobuf.
+    """
     still_open = [tag >> 3]
     while still_open:
         tag, after = varint(data, pos, end, LENGTH_BYTES)
@@ -95,11 +102,9 @@ def _group_end(data: bytes, pos: int, end: int, tag: int) -> int:
             pos = after
         elif tag & 7 == GROUP:
             still_open.append(tag >> 3)
-            if tag < 8:
-                raise Malformed(f"byte {pos}: there is no field 0")
             if len(still_open) > _GROUPS_MAX:
                 raise Malformed(f"byte {pos}: groups are nested too deep")
             pos = after
         else:
-            _, _, pos = field_at(data, pos, end)
+            _, pos = _value_at(data, pos, after, end, tag)
     return pos

@@ -94,12 +94,14 @@ def main() -> int:
             total[2] += done.rows
             total[3] = max(total[3], done.longest)
             total[4] = max(total[4], done.memory_mib)
+            print(f"{done.form}: {total[0]:,}", end="  ", flush=True)
             if done.difference is not None:
                 differences.append(done.difference)
                 _tell(done.difference)
                 pool.shutdown(wait=False, cancel_futures=True)
                 break
     took = time.monotonic() - started
+    print()
     for form, (inputs, accepted, rows, longest, memory) in totals.items():
         print(
             f"{form}: {inputs:,} inputs, {accepted:,} of them read to {rows:,} samples, "

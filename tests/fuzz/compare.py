@@ -85,11 +85,12 @@ class Comparer:
     def __init__(self, form: str) -> None:
         self.form = form
         self.accepted = self.refused = self.rows = 0
+        self._memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         self._caches: dict[str, _Cache] = {}
 
     def difference(self, body: bytes) -> Difference | None:
         """How the decoders differ over a body, None if they do not."""
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        before = self._memory
         started = time.process_time()
         try:
             fast: Read | bytes | str = self._fast(body)
@@ -98,7 +99,8 @@ class Comparer:
         except Exception as error:  # whatever it is: that is what is looked for
             fast = f"raised {error!r}"
         took = time.process_time() - started
-        grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+        self._memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        grown = self._memory - before
         if len(body) <= BODY_MAX and took > SECONDS_MAX:
             return Difference(self.form, body, f"took {took:.2f} s", f"at most {SECONDS_MAX} s")
         if len(body) <= BODY_MAX and grown << 10 > MEMORY_MAX:

@@ -34,7 +34,7 @@ def make(form: str, seed: int, number: int) -> bytes:
         return rng.randbytes(rng.randrange(80))
     family = Random(f"{seed} {form} {rng.randrange(_FAMILIES)}") if kind < 0.3 else rng
     body = _BODIES[form](family)
-    if kind > 0.998:
+    if kind > 0.9995:
         body = _long(form, body, rng)
     for _ in range(rng.choice((0, 0, 1, 1, 1, 2, 4))):
         body = _damaged(form, body, rng)

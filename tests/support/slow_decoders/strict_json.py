@@ -67,4 +67,10 @@ def _well_formed(value: Any) -> bool:
         return all(_well_formed(key) and _well_formed(item) for key, item in value)
     if isinstance(value, list):
         return all(map(_well_formed, value))
-    return not isinstance(value, str) or not any("\ud800" <= c <= "\udfff" for c in value)
+    if not isinstance(value, str):
+        return True
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
