@@ -8,6 +8,7 @@ from service.api import (
     analytics,
     audit,
     channels,
+    direct,
     health,
     keys,
     line_protocol,
@@ -65,6 +66,7 @@ def create_app(wiring: Wiring) -> FastAPI:
         app.include_router(topic.router)
     app.mount("/static", pages.static_app(), name="static")
     problems.install(app)
+    direct.install(app, metrics.router, remote_write.router, otlp.router)
     middleware.install(app, wiring.settings)
     return app
 

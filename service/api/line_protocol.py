@@ -172,10 +172,11 @@ def _rejection(answer: Answer, unit: Precision) -> Response:
     said = "; ".join(f"{place}: {reason}" for place, reason in listed[:3])
     more = f"; and {answer.rejected - 3} more" if answer.rejected > 3 else ""
     return problems.problem(
-        400,
+        429 if answer.retry_after else 400,
         f"{answer.accepted} samples are kept, {answer.rejected} are not (timestamps were read "
         f"as {unit.name}): {said}{more}",
         errors=listed,
+        headers=problems.retry_in(answer.retry_after) if answer.retry_after else None,
     )
 
 

@@ -7,7 +7,7 @@ from fastapi.responses import Response
 from msgspec import json
 
 from service.api.deps import allow, tenant_of, wiring
-from service.api.problems import problem
+from service.api.problems import problem, retry_in
 from service.api.recording import admitted, keep
 from service.domain.errors import UnsupportedMedia
 from service.domain.tenants import Permission, Principal
@@ -117,6 +117,8 @@ def _response(answer: Answer) -> Response:
         said = f"none of {answer.rejected} items can be kept; " + "; ".join(
             f"item {place}: {reason}" for place, reason in listed[:3]
         )
+        if answer.retry_after:
+            return problem(429, said, errors=listed, headers=retry_in(answer.retry_after))
         return problem(422, said, errors=listed)
     body: dict[str, object] = {"accepted": answer.accepted}
     if answer.rejected:

@@ -14,7 +14,7 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
 
 from service.api.deps import allow, tenant_of, wiring
 from service.api.recording import admitted, keep
-from service.domain.errors import UnsupportedMedia
+from service.domain.errors import OverLimit, UnsupportedMedia
 from service.domain.tenants import Permission, Principal
 from service.ingest.answer import Answer
 from service.ingest.decoded import Decoded
@@ -105,6 +105,9 @@ async def export(
     else:
         decoded = read(body, kind, answer)
     await keep(parts, tenant, limits, decoded, answer)
+    if answer.retry_after:
+        # A partial success must not be sent again; this may, and what was kept is kept once.
+        raise OverLimit(_said(answer), retry_after=answer.retry_after)
     return _response(kind, answer)
 
 

@@ -37,6 +37,7 @@ STATUS: dict[type[Exception], HTTPStatus] = {
     errors.Conflict: HTTPStatus.CONFLICT,
     errors.OverLimit: HTTPStatus.TOO_MANY_REQUESTS,
     errors.Unavailable: HTTPStatus.SERVICE_UNAVAILABLE,
+    errors.StaleSeries: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.LostLease: HTTPStatus.SERVICE_UNAVAILABLE,
 }
 
@@ -114,6 +115,11 @@ def problem(
     return Response(json.dumps(body, ensure_ascii=False).encode(), int(status), headers, MEDIA_TYPE)
 
 
+def retry_in(seconds: float) -> dict[str, str]:
+    """The header that says when to try again."""
+    return {"Retry-After": str(_whole_seconds(seconds))}
+
+
 def of(error: Exception) -> Response:
     """The answer for an error of the tree, of a store, or of the web framework."""
     if isinstance(error, RequestValidationError):
@@ -189,7 +195,7 @@ def methods_at(app: FastAPI, scope: Mapping[str, Any]) -> set[str]:
 def _expected(error: Exception, status: HTTPStatus) -> Response:
     headers: dict[str, str] = {}
     if isinstance(error, errors.OverLimit | errors.Unavailable):
-        headers["Retry-After"] = str(_whole_seconds(error.retry_after))
+        headers |= retry_in(error.retry_after)
     if status is HTTPStatus.UNAUTHORIZED:
         headers["WWW-Authenticate"] = 'Bearer realm="offbeat"'
     where = error.where if isinstance(error, errors.InvalidInput) else None

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import Response
 
 from service.api.deps import allow, tenant_of, wiring
-from service.api.problems import problem
+from service.api.problems import problem, retry_in
 from service.api.recording import admitted, keep
 from service.domain.errors import UnsupportedMedia
 from service.domain.tenants import Permission, Principal
@@ -42,7 +42,10 @@ _BODY: dict[str, Any] = {
 async def write(
     request: Request, principal: Annotated[Principal, Depends(allow(Permission.RECORD))]
 ) -> Response:
-    """204 once all samples are safe; 400 names those that are not kept, the others are."""
+    """204 once all samples are safe; 400 names those that are not kept, the others are.
+
+    429 if the tenant may add no more series this minute: sent again, they will be kept in time.
+    """
     tenant = tenant_of(principal)
     parts = wiring(request)
     _check_media(request)
@@ -59,7 +62,10 @@ async def write(
     listed = [(item.name or f"series {item.index}", item.reason) for item in answer.items]
     said = "; ".join(f"{place}: {reason}" for place, reason in listed[:3])
     total = answer.accepted + answer.rejected
-    return problem(400, f"kept {answer.accepted} of {total} samples; {said}", errors=listed)
+    said = f"kept {answer.accepted} of {total} samples; {said}"
+    if answer.retry_after:  # Prometheus sends the whole again then, which does no harm
+        return problem(429, said, errors=listed, headers=retry_in(answer.retry_after))
+    return problem(400, said, errors=listed)
 
 
 def _read(body: bytes, answer: Answer) -> Decoded:

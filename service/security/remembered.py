@@ -9,6 +9,7 @@ from service.domain.errors import Unavailable
 
 #: A database that takes longer is down: who waits hears of it within two seconds.
 _ANSWER_SECONDS = 1.5
+_AWAY = "the database does not answer; nothing was kept, try again"
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
@@ -39,7 +40,11 @@ class Remembered(Generic[K, V]):
         if task is None:
             task = self._asking[key] = asyncio.create_task(self._ask(key, now, ask, lasting))
             task.add_done_callback(_heard)
-        return await asyncio.shield(task)  # one that gives up does not take it from the others
+        try:
+            # One that gives up does not take it from the others.
+            return await asyncio.wait_for(asyncio.shield(task), _ANSWER_SECONDS)
+        except TimeoutError as error:
+            raise Unavailable(_AWAY) from error
 
     async def _ask(
         self,
@@ -54,7 +59,7 @@ class Remembered(Generic[K, V]):
             async with asyncio.timeout(_ANSWER_SECONDS):
                 value = await ask()
         except TimeoutError as error:
-            raise Unavailable("the database does not answer; try again") from error
+            raise Unavailable(_AWAY) from error
         finally:
             current = self._asking.get(key) is this
             if current:

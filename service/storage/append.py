@@ -94,6 +94,8 @@ _USAGE_SECONDS = 40 * 86_400
 #: Bytes of records that one script takes, and that may wait for it, of a shard.
 _FLUSH_BYTES = 2 << 20
 _WAITING_BYTES = 64 << 20
+#: A tenant over its rates is refused for so long without asking: its quota may be raised.
+_CLOSED_SECONDS = 0.5
 #: A store that does not answer for so long is down: senders hear of it within two seconds.
 _TIMEOUT_SECONDS = 1.5
 
@@ -127,7 +129,7 @@ class LogWriter:
         self._clock = clock or SystemClock()
         self._append = redis.register_script(_APPEND)
         self._lanes = [_Lane() for _ in range(shards)]
-        self._closed: dict[str, tuple[float, str]] = {}
+        self._closed: dict[str, tuple[float, float, str]] = {}
         self._refused: dict[str, int] = {}
 
     def admit(self, tenant: str) -> None:
@@ -135,12 +137,12 @@ class LogWriter:
         closed = self._closed.get(tenant)
         if closed is None:
             return
-        seconds = closed[0] - time.monotonic()
-        if seconds <= 0:
+        now = time.monotonic()
+        if now >= closed[0]:
             del self._closed[tenant]
             return
         self._refused[tenant] = self._refused.get(tenant, 0) + 1
-        raise OverLimit(closed[1], retry_after=seconds)
+        raise OverLimit(closed[2], retry_after=closed[1] - now)
 
     async def append(
         self,
@@ -180,7 +182,8 @@ class LogWriter:
             else f"{quota.samples_per_second:g} samples"
         )
         said = f"the tenant sends more than its {limit} a second; nothing was kept, try again later"
-        self._closed[tenant] = (time.monotonic() + seconds, said)
+        now = time.monotonic()
+        self._closed[tenant] = (now + min(seconds, _CLOSED_SECONDS), now + seconds, said)
         return OverLimit(said, retry_after=seconds)
 
     async def _flush(self, shard: int, lane: _Lane) -> None:

@@ -141,7 +141,8 @@ def test_every_error_of_the_tree_has_its_place() -> None:
         for kind in vars(errors).values()
         if isinstance(kind, type) and issubclass(kind, errors.OffbeatError)
     }
-    assert kinds - set(problems.STATUS) == {errors.OffbeatError, errors.ConfigurationError}
+    unexpected = {errors.OffbeatError, errors.ConfigurationError, errors.Damaged}
+    assert kinds - set(problems.STATUS) == unexpected
 
 
 @pytest.mark.parametrize("name", ["bug", "configuration", "redis", "sql", "socket", "nan"])

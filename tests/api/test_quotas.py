@@ -136,6 +136,19 @@ async def test_rates_are_refused_with_429(house: House) -> None:
     assert "1 requests a second" in refused[-1].json()["detail"]
 
 
+async def test_a_raised_rate_holds_at_once_whatever_the_debt(house: House) -> None:
+    await house.set(samples_per_second=1)
+    many = metrics(0, 1) * 300
+    statuses = [(await house.record(many, replica=i)).status_code for i in (0, 0, 1)]
+    assert statuses == [200, 429, 429]
+    await house.set(samples_per_second=None)
+    deadline = time.monotonic() + 4
+    for replica in (0, 1):
+        while (await house.record(many, replica)).status_code == 429:
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.05)
+
+
 async def test_rules_are_bounded_however_many_ask_at_once(house: House) -> None:
     await house.set(rules=2)
     url, headers = "/alerts/rules", house.operator
