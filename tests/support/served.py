@@ -55,20 +55,28 @@ class Served:
     def children(self) -> dict[str, int]:
         """Process ids of the children by what they are."""
         found = {}
-        for entry in Path("/proc").iterdir():
-            if not entry.name.isdigit():
-                continue
-            try:
-                parent = int((entry / "stat").read_text().rsplit(")", 1)[1].split()[1])
-                command = (entry / "cmdline").read_bytes().decode().split("\0")
-            except (FileNotFoundError, ProcessLookupError):
-                continue
-            if parent == self.process.pid and len(command) > 2:  # a zombie has no command
+        for pid, command in children_of(self.process.pid).items():
+            if len(command) > 2:  # a zombie has no command
                 is_store = "valkey" in command[0] or "redis" in command[0]
-                found["store" if is_store else command[-2]] = int(entry.name)
+                found["store" if is_store else command[-2]] = pid
         return found
 
     def stop(self) -> int:
         """Ask it to stop; its exit status."""
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(40)
+
+
+def children_of(parent: int) -> dict[int, list[str]]:
+    """Process ids of a process' children, with their command lines."""
+    found = {}
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            if int((entry / "stat").read_text().rsplit(")", 1)[1].split()[1]) == parent:
+                command = (entry / "cmdline").read_bytes().decode(errors="replace")
+                found[int(entry.name)] = command.split("\0")
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+    return found

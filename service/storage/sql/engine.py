@@ -68,7 +68,7 @@ class Database:
             async with asyncio.timeout(_CONNECT_SECONDS):
                 connection = await self.engine.connect()
         except Exception as error:  # each driver has a tree of its own
-            raise Unavailable(f"{_AWAY} ({type(error).__name__})") from error
+            raise Unavailable(_AWAY) from error
         try:
             yield connection
         except DBAPIError as error:
