@@ -41,6 +41,7 @@ fuzz: setup
 soak: setup
 	$(BIN)/python -m tests.soak kills $(ARGS)
 	$(BIN)/python -m tests.soak outages
+	$(BIN)/python -m tests.soak outages --database
 
 check: setup lint types layers test
 

@@ -215,7 +215,7 @@ async def store_errors() -> AsyncIterator[None]:
     except (BusyLoadingError, OutOfMemoryError, ReadOnlyError) as error:
         raise Unavailable("the store takes no writes at present; try again") from error
     except (RedisConnectionError, RedisTimeoutError, OSError) as error:
-        raise Unavailable("the store does not answer; nothing was kept, try again") from error
+        raise Unavailable("the store does not answer; try again") from error
     except (ClusterDownError, ClusterError, TryAgainError) as error:
         raise Unavailable("a part of the store is down or on the move; try again") from error
     except AskError as error:
