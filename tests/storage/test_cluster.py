@@ -51,7 +51,7 @@ async def client(cluster: Cluster) -> AsyncIterator[ClusterRedis]:
 
 
 async def until(
-    condition: Callable[[], Awaitable[object]], seconds: float = 15, pause: float = 0.02
+    condition: Callable[[], Awaitable[object]], seconds: float = 30, pause: float = 0.02
 ) -> None:
     deadline = time.monotonic() + seconds
     while not await condition():
@@ -244,12 +244,14 @@ async def test_a_slot_that_moves_under_load_loses_nothing(
 
         await until(reached_it)
 
-    for _ in range(3):
+    try:
+        for _ in range(3):
+            await fifty_more()
+            await asyncio.to_thread(cluster.move, keys.log(0), lambda: time.sleep(0.01))
         await fifty_more()
-        await asyncio.to_thread(cluster.move, keys.log(0), lambda: time.sleep(0.01))
-    await fifty_more()
-    over = True
-    await asyncio.wait_for(asyncio.gather(*tasks), 20)
+    finally:
+        over = True
+        await asyncio.wait_for(asyncio.gather(*tasks), 30)
 
     found = await ChunkReader(client, 1, HOUR).read("acme", range(4), T0, T0 + 24 * HOUR)
     stored = np.sort(np.concatenate([columns.v for columns in found.values()]))
@@ -308,9 +310,11 @@ async def service(cluster: Cluster, folder: Path) -> AsyncIterator[Wiring]:
         await parts.check_layout()
         stop = asyncio.Event()
         running = asyncio.create_task(Worker(parts).run(stop))
-        yield parts
-        stop.set()
-        await asyncio.wait_for(running, 20)
+        try:
+            yield parts
+        finally:
+            stop.set()
+            await asyncio.wait_for(running, 20)
 
 
 async def test_the_whole_service_on_a_cluster_and_a_node_that_dies(

@@ -274,16 +274,18 @@ async def test_a_sample_is_recorded_and_read_over_tls(
     async with made(settings, SystemClock()) as parts:
         stop = asyncio.Event()
         running = asyncio.create_task(Worker(parts).run(stop))
-        async with calling(parts, await headers_of(parts, Role.OPERATOR)) as http:
-            assert (await http.get("/readyz")).json()["redis"] == "ok"
-            item = {"name": "plays", "value": 5}
-            assert (await http.post("/analytics/metrics", json=item)).status_code == 200
-            (series,) = (await parts.registry.all("acme")).values()
-            async with asyncio.timeout(10):
-                values = None
-                while values != [5]:
-                    read = await http.get(f"/analytics/series/{series.hex}/samples")
-                    values = read.json().get("v")
-        stop.set()
-        await asyncio.wait_for(running, 10)
+        try:
+            async with calling(parts, await headers_of(parts, Role.OPERATOR)) as http:
+                assert (await http.get("/readyz")).json()["redis"] == "ok"
+                item = {"name": "plays", "value": 5}
+                assert (await http.post("/analytics/metrics", json=item)).status_code == 200
+                (series,) = (await parts.registry.all("acme")).values()
+                async with asyncio.timeout(20):
+                    values = None
+                    while values != [5]:
+                        read = await http.get(f"/analytics/series/{series.hex}/samples")
+                        values = read.json().get("v")
+        finally:
+            stop.set()
+            await asyncio.wait_for(running, 10)
         await parts.redis.flushall()
