@@ -153,7 +153,9 @@ async def test_wake_ups_are_heard_whichever_node_is_told(
         return "again" in heard
 
     await until(heard_again, pause=0.1)
-    task.cancel()
+    while not task.done():  # `wait_for` may lose a cancellation that comes with a message
+        task.cancel()
+        await asyncio.wait([task], timeout=0.2)
 
 
 # settings
