@@ -4,9 +4,9 @@
 
 A series is called `<measurement>_<field>`, or `<measurement>` where the field is called `value`;
 its labels are the tags. What the sender wrote of measurement, tags and field name is the key of the
-tenant's series cache, so that these are parsed and checked once a series. Bodies of plain lines
-(numbers and a timestamp, no escapes) are taken apart as a whole; other bodies line by line, and
-lines with escapes or strings by `_Point`, which knows all of the syntax.
+tenant's series cache, so that these are parsed and checked once a series. Lines with escapes or
+strings are read by `_Point`, which knows all of the syntax. The others are taken apart all at once
+if each is plain (numbers and a timestamp), else one by one.
 
 Escapes are as InfluxDB reads them: in names and tags a backslash counts only directly before a
 character that would end the name, and stands for itself before any other, also before another one.
@@ -15,17 +15,14 @@ character that would end the name, and stands for itself before any other, also 
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from itertools import chain, repeat
-from typing import NamedTuple
 
 import numpy as np
 
 from service.domain.errors import InvalidInput, TooLarge
-from service.domain.series import Series
 from service.ingest.answer import Answer
 from service.ingest.decoded import NO_TIME, Decoded
-from service.ingest.limits import NAME_MAX, check_labels, check_name
+from service.ingest.line_series import Key, name_of, series_by
 from service.storage.columns import Times, Values
 
 #: Samples of one request. Clients send some thousands; memory is needed for each.
@@ -42,19 +39,17 @@ _PRECISIONS = {
 }
 _SHORT = {"": "ns", "n": "ns", "u": "us", "µ": "us"}
 
-# Small enough that one piece, inflated a thousandfold, is still a bounded overrun.
 # Beyond that, milliseconds are no time, and the smallest would mean "now".
 _TIME_MAX = 1 << 62
 
-# What no plain body holds.
+# What no plain line holds. Only with one of them can a point have more than a line.
 _NOT_PLAIN = (b"\\", b'"', b"\t", b"\0")
 _TO_SPACE = re.compile(rb"(?:\\ |[^ \n])++").match
-_MEASUREMENT = re.compile(rb"(?:\\[, ]|[^, ])++").match
-_TAG_TEXT = re.compile(rb"(?:\\[,= ]|[^,= ])++").match
 _FIELD_NAME = re.compile(rb"(?:\\[,= ]|[^,= \n])++").match
 _STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"', re.DOTALL).match
 _BARE = re.compile(rb"[^, \n]*+").match
 _WORD = re.compile(rb"[^ \n]*+").match
+_BLANK = re.compile(rb"[ \t\0]*+").match
 _SPACES = re.compile(rb"[ \t]*+").match
 # Nothing is tried twice, so that long digits take no longer than others.
 _FLOAT = re.compile(rb"-?(?:[0-9]++(?:\.[0-9]*+)?|\.[0-9]++)(?:[eE][+-]?[0-9]++)?").fullmatch
@@ -63,18 +58,8 @@ _BOOLEANS = {
     **dict.fromkeys((b"t", b"T", b"true", b"True", b"TRUE"), 1.0),
     **dict.fromkeys((b"f", b"F", b"false", b"False", b"FALSE"), 0.0),
 }
-_MEASUREMENT_ESCAPE = re.compile(rb"\\([, ])")
-_TAG_ESCAPE = re.compile(rb"\\([,= ])")
-_NOT_IN_METRIC = re.compile(r"[^a-zA-Z0-9_:]")
-_NOT_IN_LABEL = re.compile(r"[^a-zA-Z0-9_]")
 
 
-_NOT_UTF8 = "it is not valid UTF-8"
-#: Looked at of a measurement or field whose name is shown.
-_NAME_BYTES = 8 * NAME_MAX
-
-#: What the sender wrote of a series: measurement with tags, and the field's name.
-Key = tuple[bytes, bytes]
 _Match = Callable[[bytes, int], re.Match[bytes] | None]
 
 
@@ -100,6 +85,36 @@ class Precision:
 NANOSECONDS = Precision("ns", *_PRECISIONS["ns"])
 
 
+@dataclass(frozen=True, slots=True)
+class _Columns:
+    """Line, raw series, milliseconds and value of each of n samples."""
+
+    lines: Sequence[int]
+    keys: Sequence[Key]
+    times: Times
+    values: Values
+
+    def joined(self, other: "_Columns") -> "_Columns":
+        """These, and then the others."""
+        return _Columns(
+            [*self.lines, *other.lines],
+            [*self.keys, *other.keys],
+            np.concatenate([self.times, other.times]),
+            np.concatenate([self.values, other.values]),
+        )
+
+    def in_order(self) -> "_Columns":
+        """By line: of equal timestamps the last written wins."""
+        order = np.argsort(np.array(self.lines, np.int64), kind="stable")
+        places = order.tolist()
+        return _Columns(
+            [self.lines[place] for place in places],
+            [self.keys[place] for place in places],
+            self.times[order],
+            self.values[order],
+        )
+
+
 @dataclass(slots=True)
 class _Rows:
     """Samples so far: line, raw series, milliseconds and value of each."""
@@ -110,6 +125,11 @@ class _Rows:
     values: list[float] = field(default_factory=list)
     ignored: int = 0
 
+    def columns(self) -> _Columns:
+        """All of them."""
+        times, values = np.array(self.times, np.int64), np.array(self.values, np.float64)
+        return _Columns(self.lines, self.keys, times, values)
+
 
 def decode(body: bytes, precision: Precision, answer: Answer) -> tuple[Decoded, int]:
     """Columns of a body, and how many text fields were left out; bad lines go into `answer`.
@@ -118,72 +138,118 @@ def decode(body: bytes, precision: Precision, answer: Answer) -> tuple[Decoded, 
     """
     if b"\r" in body:
         body = body.replace(b"\r\n", b"\n").removesuffix(b"\r")
-    if body.count(b"\n") > SAMPLES_MAX:  # each line costs time, also one that holds nothing
-        raise _too_many()
-    found = _plain(body, precision)
-    if found is not None:
-        return found, 0
+    _bounded(body.count(b"\n"))  # each line costs time, also one that holds nothing
     rows = _Rows()
+    lines, numbers = _odd_taken(body, precision, rows, answer)
+    mixed = bool(lines and rows.keys)
+    columns = _plain(lines, numbers, precision) if lines else None
+    if columns is None:
+        for line, number in zip(lines, numbers, strict=True):
+            if not _simple(line, number, precision, rows):
+                begin = _begin(line, 0)
+                if begin is not None:
+                    _slow(line, begin, number, precision, rows, answer)
+            _bounded(len(rows.keys))
+        columns = rows.columns()
+    elif mixed:
+        columns = columns.joined(rows.columns())
+    _bounded(len(columns.keys))
+    return _decoded(columns.in_order() if mixed else columns), rows.ignored
+
+
+def _odd_taken(
+    body: bytes, precision: Precision, rows: _Rows, answer: Answer
+) -> tuple[list[bytes], Sequence[int]]:
+    """Take lines with any of `_NOT_PLAIN`; gives the others, and the number of each."""
+    odd = [(body.find(byte), byte) for byte in _NOT_PLAIN]
+    if all(at < 0 for at, _ in odd):
+        lines = body.removesuffix(b"\n").split(b"\n") if body else []
+        return lines, range(1, len(lines) + 1)
+    lines = []
+    numbers: list[int] = []
+    odd = [(-1, byte) for byte in _NOT_PLAIN]
     start, number = 0, 1
     while start < len(body):
-        end = body.find(b"\n", start)
-        end = len(body) if end < 0 else end
-        line = body[start:end]
-        if not _simple(line, number, precision, rows):
-            begin = end - len(line.lstrip(b" \t\0"))
-            if begin < end and body[begin] != ord("#"):
-                end = _slow(body, begin, number, precision, rows, answer)
-                number += body.count(b"\n", start, end)
-        if len(rows.values) > SAMPLES_MAX:
-            raise _too_many()
-        start, number = end + 1, number + 1
-    times, values = np.array(rows.times, np.int64), np.array(rows.values, np.float64)
-    return _decoded(rows.lines, rows.keys, times, values), rows.ignored
+        odd = [(at if at >= start else _find(body, byte, start), byte) for at, byte in odd]
+        nearest = min(odd)[0]
+        # Where the line with it begins, or the one at `start` if that is it.
+        stop = len(body)
+        if nearest < stop:
+            stop = max(start, body.rfind(b"\n", start, nearest) + 1)
+        if stop > start:
+            block = body[start:stop].removesuffix(b"\n").split(b"\n")
+            lines += block
+            numbers += range(number, number + len(block))
+            number += len(block)
+        elif (begin := _begin(body, start)) is None:
+            stop = _find(body, b"\n", start) + 1
+            number += 1
+        else:
+            end = _slow(body, begin, number, precision, rows, answer)
+            number += body.count(b"\n", start, end) + 1
+            stop = end + 1
+            _bounded(len(rows.keys))
+        start = stop
+    return lines, numbers
 
 
-def _decoded(lines: Sequence[int], keys: Sequence[Key], times: Times, values: Values) -> Decoded:
+def _decoded(found: _Columns) -> Decoded:
     return Decoded(
         protocol="line",
-        index=lines,
-        keys=keys,
-        t_ms=times,
-        values=values,
-        series=_series_by(keys),
-        name=lambda row: _name_of(keys[row]),
+        index=found.lines,
+        keys=found.keys,
+        t_ms=found.times,
+        values=found.values,
+        series=series_by(found.keys),
+        name=lambda row: name_of(found.keys[row]),
     )
 
 
-def _too_many() -> TooLarge:
-    return TooLarge(f"a request may hold {SAMPLES_MAX} samples; send smaller batches")
+def _bounded(count: int) -> None:
+    if count > SAMPLES_MAX:
+        raise TooLarge(f"a request may hold {SAMPLES_MAX} samples; send smaller batches")
 
 
-def _plain(body: bytes, precision: Precision) -> Decoded | None:
-    """Columns of a body of plain lines: `head field=number[,…] timestamp`; None of any other."""
-    if any(odd in body for odd in _NOT_PLAIN):
-        return None
-    # A search for two bytes takes long, so it is made only where one of them is there.
-    if (b"+" in body and b"=+" in body) or (b"#" in body and b"\n#" in b"\n" + body):
-        return None
-    parts = [line.split(b" ") for line in body.removesuffix(b"\n").split(b"\n")]
+def _begin(body: bytes, start: int) -> int | None:
+    """Where the point of a line begins, None if there is none."""
+    blank = _BLANK(body, start)
+    begin = start if blank is None else blank.end()
+    return None if body[begin : begin + 1] in (b"", b"\n", b"#") else begin
+
+
+def _find(body: bytes, byte: bytes, start: int) -> int:
+    """Where the byte comes next, or the end of the body."""
+    at = body.find(byte, start)
+    return len(body) if at < 0 else at
+
+
+def _plain(lines: Sequence[bytes], numbers: Sequence[int], precision: Precision) -> _Columns | None:
+    """Columns of lines `head field=number[,…] timestamp`; None if one of them is another."""
+    parts = [line.split(b" ") for line in lines]
     if set(map(len, parts)) != {3}:
         return None
     heads, fields, stamps = zip(*parts, strict=True)
     counts = [item.count(b",") + 1 for item in fields]
-    if sum(counts) > SAMPLES_MAX:
-        raise _too_many()
-    pairs = [item.split(b"=") for item in b",".join(fields).split(b",")]
+    _bounded(sum(counts))
+    values_text = b",".join(fields)
+    # A search for two bytes takes long, so it is made only where one of them is there.
+    if b"+" in values_text and b"=+" in values_text:
+        return None
+    if any(head[:1] == b"#" for head in heads):
+        return None
+    pairs = [item.split(b"=") for item in values_text.split(b",")]
     if set(map(len, pairs)) != {2}:
         return None
-    names, numbers = zip(*pairs, strict=True)
-    left = b"".join(numbers).translate(None, b"0123456789.eE+-")
+    names, texts = zip(*pairs, strict=True)
+    left = b"".join(texts).translate(None, b"0123456789.eE+-")
     if not all(heads) or not all(names):
         return None
     if left.strip(b"i") or b"".join(stamps).translate(None, b"0123456789-"):
         return None
     try:
         if left:
-            numbers = tuple([n if n[-1:] != b"i" else int(n[:-1]) for n in numbers])
-        values = np.array(list(map(float, numbers)), np.float64)
+            texts = tuple([n if n[-1:] != b"i" else int(n[:-1]) for n in texts])
+        values = np.array(list(map(float, texts)), np.float64)
         times = np.array(list(map(int, stamps)), np.int64)
     except (ValueError, OverflowError):
         return None
@@ -193,20 +259,16 @@ def _plain(body: bytes, precision: Precision) -> Decoded | None:
     if left and np.abs(values).max() >= 2.0**63:
         return None
     times = times * precision.by // precision.per
-    lines: Sequence[int] = range(1, len(parts) + 1)
-    if len(pairs) > len(parts):
+    if len(pairs) > len(lines):
         times = np.repeat(times, counts)
-        lines = np.repeat(np.arange(1, len(parts) + 1), counts).tolist()
+        numbers = np.repeat(np.array(numbers), counts).tolist()
         heads = tuple(chain.from_iterable(map(repeat, heads, counts)))
-    keys = list(zip(heads, names, strict=True))
-    return _decoded(lines, keys, times, values)
+    return _Columns(numbers, list(zip(heads, names, strict=True)), times, values)
 
 
 def _simple(line: bytes, number: int, precision: Precision, rows: _Rows) -> bool:
     """Take a line without escapes and strings; False, and nothing taken, if it is another."""
-    if b"\\" in line or b'"' in line or line[:1] in (b"", b" ", b"\0", b"#"):
-        return False
-    if b"\t" in line:
+    if line[:1] in (b"", b" ", b"#"):
         return False
     parts = line.split(b" ")
     if len(parts) == 3:
@@ -217,8 +279,7 @@ def _simple(line: bytes, number: int, precision: Precision, rows: _Rows) -> bool
         t_ms = NO_TIME
     else:
         return False
-    if parts[1].count(b",") > SAMPLES_MAX:
-        raise _too_many()
+    _bounded(parts[1].count(b","))
     head = parts[0]
     keys, values = [], []
     for item in parts[1].split(b","):
@@ -285,8 +346,7 @@ def _slow(
         point = _Point(body, begin, precision)
     except _BadLine as bad:
         answer.reject(number, "", str(bad))
-        end = body.find(b"\n", bad.at)
-        return len(body) if end < 0 else end
+        return _find(body, b"\n", bad.at)
     rows.keys += [(point.head, name) for name in point.names]
     rows.values += point.values
     rows.times += [point.t_ms] * len(point.names)
@@ -341,8 +401,7 @@ class _Point:
         value = _number(self._take(_BARE))
         if isinstance(value, str):
             raise self._bad(f"field {_shown(name)}: {value}")
-        if len(self.names) > SAMPLES_MAX:
-            raise _too_many()
+        _bounded(len(self.names))
         self.names.append(name)
         self.values.append(value)
 
@@ -358,100 +417,6 @@ class _Point:
 
     def _bad(self, reason: str) -> _BadLine:
         return _BadLine(reason, self._at)
-
-
-def _series_by(keys: Sequence[Key]) -> Callable[[int], Series | str]:
-    # Lines have many fields, and what is before them is read once.
-    head_of = lru_cache(maxsize=16)(_head)
-
-    def series(row: int) -> Series | str:
-        head, field_name = keys[row]
-        found = head_of(head)
-        if isinstance(found, str):
-            return found
-        try:
-            name = _metric(found.measurement, field_name)
-        except UnicodeDecodeError:
-            return _NOT_UTF8
-        return check_name(name) or Series.of(name, found.labels)
-
-    return series
-
-
-class _Head(NamedTuple):
-    """What fields of a line share."""
-
-    measurement: str
-    labels: dict[str, str]
-
-
-def _head(head: bytes) -> _Head | str:
-    """Measurement and tags as they were sent, or what is wrong with them."""
-    measurement = _MEASUREMENT(head)
-    if measurement is None:
-        return "the measurement is missing"
-    try:
-        text = _MEASUREMENT_ESCAPE.sub(rb"\1", measurement[0]).decode()
-        if len(text) > NAME_MAX:
-            return check_name(text) or ""
-        labels = _labels(head, measurement.end())
-    except UnicodeDecodeError:
-        return _NOT_UTF8
-    if isinstance(labels, str):
-        return labels
-    return check_labels(labels) or _Head(text, labels)
-
-
-def _labels(head: bytes, at: int) -> dict[str, str] | str:
-    """The labels of the tags from `at` on, or what is wrong with them."""
-    labels: dict[str, str] = {}
-    tags: dict[str, str] = {}
-    end = len(head)
-    while at < end:
-        tag = _TAG_TEXT(head, at + 1)
-        if tag is None:
-            return "a tag has no name"
-        text = _TAG_ESCAPE.sub(rb"\1", tag[0]).decode()
-        value = _TAG_TEXT(head, tag.end() + 1) if head.startswith(b"=", tag.end()) else None
-        if value is None:
-            return f"tag {text[:60]!r} has no value"
-        if value.end() < end and head[value.end()] != ord(","):
-            return f"tag {text[:60]!r}: write = in a value as \\="
-        label = _label(text)
-        if label in labels:
-            other = tags[label]
-            if other == text:
-                return f"tag {text[:60]!r} is there twice"
-            return f"tags {other[:60]!r} and {text[:60]!r} are both the label {label}"
-        labels[label] = _TAG_ESCAPE.sub(rb"\1", value[0]).decode()
-        tags[label] = text
-        at = value.end()
-    return labels
-
-
-def _metric(measurement: str, field_name: bytes) -> str:
-    text = measurement
-    if field_name != b"value":
-        text += "_" + _TAG_ESCAPE.sub(rb"\1", field_name).decode()
-    text = _NOT_IN_METRIC.sub("_", text)
-    return "_" + text if text[0].isdigit() else text
-
-
-def _label(text: str) -> str:
-    label = _NOT_IN_LABEL.sub("_", text)
-    return "_" + label if label[0].isdigit() else label
-
-
-def _name_of(key: Key) -> str:
-    """The metric's name for an answer, whatever state the key is in."""
-    measurement = _MEASUREMENT(key[0], 0, _NAME_BYTES)
-    if measurement is None:
-        return ""
-    text = _MEASUREMENT_ESCAPE.sub(rb"\1", measurement[0])
-    try:
-        return _metric(text.decode(), key[1][:_NAME_BYTES])[:NAME_MAX]
-    except UnicodeDecodeError:
-        return ""
 
 
 def _shown(raw: bytes) -> str:
