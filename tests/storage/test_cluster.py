@@ -115,12 +115,29 @@ async def test_nodes_that_do_not_know_a_script_are_sent_it(client: ClusterRedis)
         await client.evalsha("0" * 40, 1, keys.epoch(0))
 
 
-async def test_a_layout_that_is_old_is_learned_again(
+async def test_redirections_are_followed_while_a_slot_moves_and_after(
     client: ClusterRedis, cluster: Cluster
 ) -> None:
-    await client.set(keys.position(1), b"7-0")
-    await asyncio.to_thread(cluster.move, keys.position(1))
-    assert await client.get(keys.position(1)) == b"7-0"
+    loop = asyncio.get_running_loop()
+    script = client.register_script("return redis.call('INCR', KEYS[1])")
+    counts: list[tuple[int, int]] = []
+    names = [keys.position(1), keys.lease(1), keys.epoch(1)]
+    for name in names:
+        await client.set(name, "7")
+
+    async def use() -> None:
+        """Some keys are at the one node, some at the other, and one is at neither."""
+        assert [await client.get(name) for name in names] == [b"7"] * 3
+        fresh = f"{{s1}}:fresh:{len(counts)}"
+        counts.append((await script(keys=[fresh]), await script(keys=[fresh])))
+
+    def between() -> None:
+        asyncio.run_coroutine_threadsafe(use(), loop).result(10)
+
+    await asyncio.to_thread(cluster.move, keys.position(1), between)
+    await use()
+    assert len(counts) >= 5
+    assert set(counts) == {(1, 2)}
 
 
 async def test_wake_ups_are_heard_whichever_node_is_told(
