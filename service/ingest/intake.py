@@ -129,11 +129,11 @@ class Intake:
     ) -> Ids:
         """Ids of the decoded samples' series; -1 where there is none, with the reason noted."""
         cache = known.keys(decoded.protocol)
-        ids = [cache.get(key, -1) for key in decoded.keys]
-        if -1 in ids:
+        ids: list[int | None] = list(map(cache.get, decoded.keys))
+        if None in ids:
             if len(cache) > max(_KEYS_MAX, 2 * quota.series):
                 cache.clear()
-            unknown = [row for row, number in enumerate(ids) if number < 0]
+            unknown = [row for row, number in enumerate(ids) if number is None]
             problems, refused.retry_after = await self._learn(
                 tenant, decoded, unknown, quota, cache
             )
@@ -141,6 +141,7 @@ class Intake:
                 key = decoded.keys[row]
                 if key in problems:
                     refused.reasons[row] = problems[key]
+                    ids[row] = -1
                 else:
                     ids[row] = cache[key]
         return np.array(ids, np.int64)

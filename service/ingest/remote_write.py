@@ -5,10 +5,13 @@ https://prometheus.io/docs/specs/prw/remote_write_spec/. A body is snappy (block
 `Label{name=1, value=2}`, `Sample{double value=1, int64 timestamp_ms=2}`.
 
 The raw bytes of a series' labels are the key of the tenant's series cache, so that labels are
-parsed once a series. Series as Prometheus writes them, labels first and one sample after them, are
-read all at once with numpy; whatever looks different in any byte is walked field by field.
+parsed once a series. A request as Prometheus writes most, each series of labels with one sample at
+its end, is cut up by its samples, all at once with numpy; that each cut is where a series must end
+is then checked by the lengths. Of other requests the series are found one by one, and those that
+look different in any byte are walked field by field.
 """
 
+from collections.abc import Sequence
 from functools import lru_cache
 
 import cramjam
@@ -89,6 +92,9 @@ def decode(message: bytes, answer: Answer) -> Decoded:
 
 
 def _decode(message: bytes, answer: Answer) -> Decoded:
+    if (regular := _regular(message)) is not None:
+        keys, t, v = regular
+        return _decoded(range(len(keys)), keys, t, v)
     starts, ends = _spans(message)
     labels_end, plain, t, v = _plain(message, starts, ends)
     rows: list[int] = np.flatnonzero(plain).tolist()
@@ -105,6 +111,10 @@ def _decode(message: bytes, answer: Answer) -> Decoded:
         rows, keys = [rows[i] for i in order], [keys[i] for i in order]
         t = np.concatenate([t, np.array(odd.times, np.int64)])[order]
         v = np.concatenate([v, np.array(odd.bits, np.uint64).view(np.float64)])[order]
+    return _decoded(rows, keys, t, v)
+
+
+def _decoded(rows: Sequence[int], keys: list[bytes], t: Times, v: Values) -> Decoded:
     # A series may have many samples, and labels that take long to read.
     named = lru_cache(maxsize=16)(name_of)
     return Decoded(
@@ -116,6 +126,76 @@ def _decode(message: bytes, answer: Answer) -> Decoded:
         series=lambda row: series_of(keys[row]),
         name=lambda row: named(keys[row]),
     )
+
+
+def _regular(message: bytes) -> tuple[list[bytes], Times, Values] | None:
+    """Labels (n,), t, v (n,) of a message of nothing but usual series; None for any other.
+
+    Where a sample may stand is guessed from its tags. The guess holds if the series that end with
+    these samples fill the message, each of the length that it declares, and if what stands before
+    each sample is labels.
+    """
+    size = len(message)
+    data = np.zeros(size + 32, np.uint8)  # a look past the end sees no field
+    data[:size] = np.frombuffer(message, np.uint8)
+    tagged = data[:size] == _SAMPLE
+    tagged &= (data[2 : size + 2] == _VALUE) | (data[2 : size + 2] == _TIMESTAMP)
+    at = np.flatnonzero(tagged)
+    length, first = data[at + 1], data[at + 2]
+    with_value = (length == 16) & (first == _VALUE) & (data[at + 11] == _TIMESTAMP)
+    found = with_value | ((length == 7) & (first == _TIMESTAMP))
+    at, with_value = at[found], with_value[found]
+    ends = at + np.where(with_value, 18, 9)
+    if not len(ends) or ends[-1] != size:
+        return None
+    tags = np.append(0, ends[:-1])
+    low, high = data[tags + 1].astype(np.int64), data[tags + 2].astype(np.int64)
+    long = low > 127
+    starts = tags + np.where(long, 3, 2)
+    declared = np.where(long, low & 127 | high << 7, low)
+    fits = (data[tags] == _SERIES) & ~(long & (high > 127)) & (starts + declared == ends)
+    digits = data[np.where(with_value, at + 12, at + 3)[:, None] + _SIX]
+    fits &= (digits[:, :5] > 127).all(axis=1) & (digits[:, 5] < 128)
+    if not fits.all():
+        return None
+    _bounded(len(ends), "series")
+    keys = [message[a:b] for a, b in zip(starts.tolist(), at.tolist(), strict=True)]
+    if not _LABELS.are_all(keys):
+        return None
+    t = (digits & 127).astype(np.int64) @ _SIX_WEIGHTS
+    v = data[at[:, None] + 3 + _EIGHT].view("<f8").ravel()
+    v[~with_value] = 0.0
+    return keys, t, v
+
+
+class _Labels:
+    """Which parts of series are labels and nothing else, remembered: they come with each scrape."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._seen: set[bytes] = set()
+
+    def are_all(self, parts: list[bytes]) -> bool:
+        """Whether each of the parts is."""
+        if self._seen.issuperset(parts):
+            return True
+        fresh = [part for part in parts if part not in self._seen]
+        if not all(map(_are_labels, fresh)):
+            return False
+        if len(self._seen) + len(fresh) > self._most:
+            self._seen.clear()
+        self._seen.update(fresh)
+        return True
+
+
+def _are_labels(part: bytes) -> bool:
+    try:
+        return all(tag == _LABEL for tag, _, _, _ in fields(part, 0, len(part)))
+    except Malformed:
+        return False
+
+
+_LABELS = _Labels(1 << 17)
 
 
 def _spans(message: bytes) -> tuple[Offsets, Offsets]:

@@ -328,6 +328,29 @@ def test_too_many_items_are_refused(many: bytes) -> None:
         decode(many, Answer())
 
 
+@pytest.mark.parametrize(
+    "between",
+    [
+        label("text", ""),
+        label("text", "a" * 13),  # 16 bytes with its own, like a sample
+        field(1, 2, field(1, 2, b"t") + field(2, 2, sample(T, 1)[2:])),  # holds a sample's bytes
+        field(1, 2, field(1, 2, b"t") + field(2, 2, b"x" + sample(T, 0))),
+        sample(T + 1, bits_of(2.0)),  # a second one
+        field(1, 2, b"") + sample(T + 1, 0),
+        field(3, 2, sample(T, 5)),  # an exemplar that looks like one
+        field(5, 2, sample(T, 0)),
+    ],
+)
+def test_what_looks_like_a_sample_is_no_end_of_a_series(between: bytes) -> None:
+    first, last = label("__name__", "up"), label("zone", "x" * 130)
+    around = [series({"__name__": "m", "i": str(i)}, sample(T + i, i)) for i in range(3)]
+    for inside in (first + between + last, first + last + between, between + first):
+        for tail in (sample(T, bits_of(1.5)), sample(T, 0), b"", sample(T, 1) + last):
+            message = around[0] + field(1, 2, inside + tail) + around[1] + around[2]
+            for _ in range(2):  # what labels look like is remembered
+                assert fast(message) == slow(message)
+
+
 def test_values_keep_their_bits() -> None:
     wanted = [STALE, 0x7FF8000000000001, 0x7FF4DEADBEEF0001, 0xFFF0000000000000, 1 << 63, 0]
     up = {"__name__": "up"}
