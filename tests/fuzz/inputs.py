@@ -37,7 +37,7 @@ def make(form: str, seed: int, number: int) -> bytes:
     if kind > 0.9995:
         body = _long(form, body, rng)
     for _ in range(rng.choice((0, 0, 1, 1, 1, 2, 4))):
-        body = _damaged(form, body, rng)
+        body = damaged(form, body, rng)
     if form == "remote_write":
         body = damage.snappy(body, rng)
         if rng.random() < 0.1:
@@ -45,7 +45,8 @@ def make(form: str, seed: int, number: int) -> bytes:
     return body[:BODY_MAX]
 
 
-def _damaged(form: str, body: bytes, rng: Random) -> bytes:
+def damaged(form: str, body: bytes, rng: Random) -> bytes:
+    """The body with one thing wrong, in a way that goes with its form."""
     if rng.random() < 0.3 or form == "gzip":
         return damage.any_bytes(body, rng)
     if form in ("remote_write", "otlp"):
