@@ -40,7 +40,8 @@ def check_labels(labels: dict[str, str]) -> str | None:
             return f"label name {key!r} may hold letters, digits and _, and starts with no digit"
         if key == NAME:
             return f"label {NAME} is reserved for the metric's name"
-        if len(value) > VALUE_MAX and len(value.encode()) > VALUE_MAX:
+        # A character has up to four bytes.
+        if len(value) > VALUE_MAX // 4 and len(value.encode()) > VALUE_MAX:
             return f"label {key} has a value of over {VALUE_MAX} bytes"
         if "\0" in value:
             return f"label {key} holds a NUL character"

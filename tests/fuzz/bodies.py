@@ -45,8 +45,10 @@ TEXTS = (
     "😀",
     "\n",
     "\t",
-    "\0",
     "x" * 130,
+    "\0",
+    "ö" * 512,
+    "ö" * 513,
 )
 REALS = (0.0, -0.0, 1.5, -3.25, 1e300, 5e-324, 0.1, 2.0**53, 2.0**63, 2.0**64, 1e15, 99.999)
 WHOLE = (0, 1, -1, 7, 255, 2**31, 2**53 + 1, 2**63 - 1, -(2**63), 2**63, 2**64 - 1, 10**20)
@@ -73,7 +75,7 @@ def _name(rng: Random) -> str:
 
 def _labels(rng: Random) -> dict[str, str]:
     names = ("host", "region", "job", "a") if rng.random() < 0.7 else KEYS
-    texts = TEXTS[:-2] if rng.random() < 0.9 else TEXTS
+    texts = TEXTS[:-3] if rng.random() < 0.9 else TEXTS
     return {rng.choice(names): rng.choice(texts) for _ in _some(rng, 5)}
 
 

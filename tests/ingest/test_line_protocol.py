@@ -15,6 +15,7 @@ from service.ingest.answer import Answer
 from service.ingest.decoded import NO_TIME
 from service.ingest.inflate import gunzip
 from service.ingest.line_protocol import NANOSECONDS, Precision, decode
+from tests.support import slow_decoders
 
 ALL = ("ns", "us", "ms", "s", "m", "h")
 MS = Precision.of("ms", ALL)
@@ -144,6 +145,7 @@ BAD = [
     (b"cpu,host=\xff value=1", "not valid UTF-8"),
     (b"cpu\xff value=1", "not valid UTF-8"),
     (b"cpu,host=" + b"x" * 1025 + b" value=1", "over 1024 bytes"),
+    (("cpu,host=%s value=1" % ("ö" * 513)).encode(), "over 1024 bytes"),
     (b"cpu," + b",".join(b"t%d=x" % i for i in range(31)) + b" value=1", "31 labels"),
 ]
 
@@ -216,61 +218,6 @@ def test_the_key_of_a_series_is_the_same_in_each_way_to_read_it() -> None:
     simple = Read(b"cpu,host=a idle=1,user=2 5").keys
     slow = Read(b'cpu,host=a  idle=1,note="x" 5').keys
     assert plain == simple[:1] == slow
-
-
-# A decoder with no idea of speed: one character at a time, by the words of the specification.
-
-
-def slowly(text: str) -> list[tuple[str, list[tuple[str, str]], list[tuple[str, Any]], str]]:
-    """Measurement, tags, fields (None for a string) and timestamp of each point of good text."""
-    points, at = [], 0
-
-    def until(ends: str, escapable: str) -> str:
-        nonlocal at
-        found = ""
-        while at < len(text) and text[at] not in ends:
-            if text[at] == "\\" and at + 1 < len(text) and text[at + 1] in escapable:
-                at += 1
-            found += text[at]
-            at += 1
-        return found
-
-    def quoted() -> None:
-        nonlocal at
-        at += 1
-        while text[at] != '"':
-            at += 2 if text[at] == "\\" else 1
-        at += 1
-
-    while at < len(text):
-        if text[at] == "\n":
-            at += 1
-            continue
-        if text[at] == "#":
-            until("\n", "")
-            continue
-        measurement, tags, fields, stamp = until(", ", ", "), [], [], ""
-        while text[at] == ",":
-            at += 1
-            key = until("=", ",= ")
-            at += 1
-            tags.append((key, until(", ", ",= ")))
-        while text[at] in " ,":
-            at += 1
-            key = until("=", ",= ")
-            at += 1
-            if text[at] == '"':
-                quoted()
-                fields.append((key, None))
-            else:
-                fields.append((key, until(", \n", "")))
-            if at >= len(text) or text[at] != ",":
-                break
-        if at < len(text) and text[at] == " ":
-            at += 1
-            stamp = until("\n", "")
-        points.append((measurement, tags, fields, stamp))
-    return points
 
 
 def escaped(text: str, characters: str) -> str:
@@ -374,25 +321,20 @@ MIXED = st.builds(
 @settings(max_examples=400, deadline=None)
 @given(st.lists(MIXED | st.sampled_from(["cpu,host=a value=1 1000000", "", "# c"]), max_size=8))
 def test_each_way_to_read_it_gives_what_the_slow_decoder_gives(lines: list[str]) -> None:
-    text = "\n".join(lines)
-    expected: list[Sample] = []
-    for measurement, tags, fields, stamp in slowly(text):
-        labels = labelled(dict(tags))
-        if labels is None or len(dict(tags)) != len(tags):
-            continue
-        t = int(stamp) // 10**6 if stamp else None
-        for key, raw in fields:
-            if raw is not None:
-                value = {"t": 1.0, "FALSE": 0.0}.get(raw)
-                expected.append(
-                    (
-                        named(measurement, key),
-                        labels,
-                        t,
-                        float(raw.rstrip("iu")) if value is None else value,
-                    )
-                )
-    assert Read(text.encode()).samples == expected
+    text = "\n".join(lines).encode()
+    slow, read = slow_decoders.line_protocol.read(text), Read(text)
+    expected = [
+        (
+            dict(row.labels)[NAME],
+            {key: value for key, value in row.labels if key != NAME},
+            None if row.t_ms == NO_TIME else row.t_ms,
+            row.bits,
+        )
+        for row in slow.rows
+    ]
+    found = [(name, tags, t, slow_decoders.bits_of(v)) for name, tags, t, v in read.samples]
+    assert found == expected
+    assert (set(read.bad), read.ignored) == (slow.rejected, slow.ignored)
 
 
 @settings(max_examples=500, deadline=None)

@@ -1,102 +1,40 @@
 """Remote write bodies, however encoded, are read as a slow decoder on protobuf's library does."""
 
 import struct
-from collections.abc import Callable
-from typing import Any
 
 import cramjam
 import numpy as np
 import pytest
-from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
-from google.protobuf.message import DecodeError
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from service.domain.errors import InvalidInput, TooLarge
-from service.domain.series import LabelPairs, MetricType, Series, canonical
+from service.domain.series import MetricType, Series
 from service.ingest import remote_write
 from service.ingest.answer import Answer
-from service.ingest.limits import check_labels, check_name
 from service.ingest.remote_write import INFLATED_MAX, decode, inflate
+from tests.support.slow_decoders import Read, Refused
+from tests.support.slow_decoders.remote_write import read_message as slow
 
 T = 1_700_000_000_000
 STALE = 0x7FF0000000000002
 
-#: Series in the request, its labels if they are good, milliseconds, the value's bits.
-Row = tuple[int, LabelPairs | None, int, int]
 
-
-# The slow decoder. Series, labels, exemplars and histograms are bytes in its schema, read one by
-# one: so a label that is none spoils its series and not the request, as it does with us.
-
-
-def _schema() -> Callable[[str], Any]:
-    kind = descriptor_pb2.FieldDescriptorProto
-    many, one = kind.LABEL_REPEATED, kind.LABEL_OPTIONAL
-    file = descriptor_pb2.FileDescriptorProto(name="prw.proto", package="prw", syntax="proto3")
-    for name, parts in {
-        "WriteRequest": [("timeseries", 1, many, kind.TYPE_BYTES)],
-        "TimeSeries": [
-            ("labels", 1, many, kind.TYPE_BYTES),
-            ("samples", 2, many, kind.TYPE_BYTES),
-            ("histograms", 4, many, kind.TYPE_BYTES),
-        ],
-        "Label": [("name", 1, one, kind.TYPE_BYTES), ("value", 2, one, kind.TYPE_BYTES)],
-        "Sample": [("bits", 1, one, kind.TYPE_FIXED64), ("timestamp", 2, one, kind.TYPE_INT64)],
-    }.items():
-        message = file.message_type.add(name=name)
-        for title, number, label, type_ in parts:
-            message.field.add(name=title, number=number, label=label, type=type_)
-    pool = descriptor_pool.DescriptorPool()
-    pool.Add(file)
-    return lambda name: message_factory.GetMessageClass(pool.FindMessageTypeByName(f"prw.{name}"))
-
-
-_of = _schema()
-WriteRequest, TimeSeries, Label, Sample = map(
-    _of, ["WriteRequest", "TimeSeries", "Label", "Sample"]
-)
-
-
-def slow(message: bytes) -> tuple[list[Row], list[int]]:
-    """All samples, and the series of each histogram. Raises protobuf's `DecodeError`."""
-    rows: list[Row] = []
-    histograms: list[int] = []
-    for place, raw in enumerate(WriteRequest.FromString(message).timeseries):
-        series = TimeSeries.FromString(raw)
-        labels = _labels(list(series.labels))
-        for sample in map(Sample.FromString, series.samples):
-            rows.append((place, labels, max(sample.timestamp, -(2**63) + 1), sample.bits))
-        histograms += [place] * len(series.histograms)
-    return rows, histograms
-
-
-def _labels(parts: list[bytes]) -> LabelPairs | None:
-    try:
-        pairs = [(x.name.decode(), x.value.decode()) for x in map(Label.FromString, parts)]
-    except (DecodeError, UnicodeDecodeError):
-        return None
-    labels = dict(pairs)
-    if len(labels) < len(pairs):
-        return None
-    name = labels.pop("__name__", "")
-    kept = {key: value for key, value in labels.items() if value}
-    return None if check_name(name) or check_labels(kept) else canonical(name, kept)
-
-
-def fast(message: bytes) -> tuple[list[Row], list[int]]:
-    """The same by the decoder under test."""
+def fast(message: bytes) -> Read:
+    """What the decoder under test makes of it, as the slow one tells it."""
     answer = Answer()
     found = decode(message, answer)
-    rows: list[Row] = []
-    for row, (place, t, bits) in enumerate(
-        zip(found.index, found.t_ms.tolist(), found.values.view(np.uint64).tolist(), strict=True)
-    ):
+    result = Read(rejected={item.index for item in answer.items})
+    assert all("histograms" in item.reason for item in answer.items)
+    bits = found.values.view(np.uint64).tolist()
+    for row, (place, t) in enumerate(zip(found.index, found.t_ms.tolist(), strict=True)):
         series = found.series(row)
         assert isinstance(found.name(row), str)
-        rows.append((place, series.labels if isinstance(series, Series) else None, t, bits))
-    assert all("histograms" in item.reason for item in answer.items)
-    return rows, [item.index for item in answer.items]
+        if isinstance(series, Series):
+            result.add(place, series.labels, series.metric_type.value, t, bits[row])
+        else:
+            result.add(place, None, "", t, bits[row])
+    return result
 
 
 # The slow encoder, which may also write what is allowed and odd.
@@ -228,7 +166,7 @@ def _both(message: bytes) -> None:
     try:
         found = fast(message)
     except InvalidInput:
-        with pytest.raises(DecodeError):
+        with pytest.raises(Refused):
             slow(message)
     else:
         assert found == slow(message)
@@ -357,21 +295,21 @@ def test_values_keep_their_bits() -> None:
     each = b"".join(series(up, sample(T + i, bits)) for i, bits in enumerate(wanted))
     together = series(up, *[sample(T + i, bits) for i, bits in enumerate(wanted)])
     for message in (each, together):
-        assert [bits for _, _, _, bits in fast(message)[0]] == wanted
+        assert [row.bits for row in fast(message).rows] == wanted
 
 
 def test_bits_of_a_number_beyond_64_are_dropped_as_prometheus_does() -> None:
     time = varint(-5)[:-1] + b"\x43"  # its tenth byte may only be 1
     message = series({"__name__": "a"}, field(2, 2, field(2, 0, time)))
     _both(message)
-    assert fast(message)[0][0][2] == -5
+    assert fast(message).rows[0].t_ms == -5
 
 
 def test_nobody_looks_into_a_group_that_is_unknown() -> None:
     for inside in (b"\x03\x04", b"\x00\x01", b"\x02\x00"):  # all of them field 0
         message = b"\x0b" + inside + b"\x0c" + series({"__name__": "a"}, sample(T, 1))
         _both(message)
-        assert len(fast(message)[0]) == 1
+        assert len(fast(message).rows) == 1
 
 
 def test_labels_in_any_order_are_one_series() -> None:
@@ -386,7 +324,7 @@ def test_the_order_of_the_request_is_kept() -> None:
     up = {"__name__": "up"}
     twice = field(1, 2, sample(T, 2) + label("__name__", "up") + sample(T, 3))
     message = series(up, sample(T, 1)) + twice + series(up, sample(T, 4))
-    assert [(place, bits) for place, _, _, bits in fast(message)[0]] == [
+    assert [(row.item, row.bits) for row in fast(message).rows] == [
         (0, 1),
         (1, 2),
         (1, 3),

@@ -14,7 +14,7 @@ from tests.support.slow_decoders import (
     remote_write,
     snappy_body,
 )
-from tests.support.slow_decoders.result import NOW, Labels, Read, Refused, Row
+from tests.support.slow_decoders.result import NOW, Labels, Read, Refused, Row, bits_of
 
 __all__ = [
     "NOW",
@@ -22,6 +22,7 @@ __all__ = [
     "Read",
     "Refused",
     "Row",
+    "bits_of",
     "gzip_body",
     "json_metrics",
     "line_protocol",

@@ -66,7 +66,8 @@ def read_message(message: bytes) -> Read:
 
 
 def _labels(parts: list[bytes]) -> tuple[Labels | None, str]:
-    if sum(map(len, parts)) > 60_000:  # with tags and lengths
+    # As sent: each has a tag of one byte, and a length of seven bits a byte.
+    if sum(1 + max(1, -(-len(part).bit_length() // 7)) + len(part) for part in parts) > 64 << 10:
         return None, ""
     try:
         pairs = [(x.name.decode(), x.value.decode()) for x in map(Label.FromString, parts)]
