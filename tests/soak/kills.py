@@ -6,7 +6,7 @@ import random
 import signal
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -96,19 +96,32 @@ class _Killer:
         order_of = [ROLES[n % len(ROLES)] for n in range(self.plan.kills)]
         dice.shuffle(order_of)
         while order_of:
-            role = order_of.pop()
             due = self.done / (self.plan.kills + 1) * self.plan.samples
             await until(lambda due=due: self.book.settled >= due, 600)
             await asyncio.sleep(dice.uniform(*self.plan.pause))
             # When something is under way: a request, and a moment later its way to the chunks.
             await until(lambda: self.book.in_flight > 0, 1)
             await asyncio.sleep(dice.uniform(0, 0.03))
+            role = await self._running(order_of)
+            order_of.remove(role)
             killed = await self._kill(role)
             if role in order_of and dice.random() < AGAIN:
                 order_of.remove(role)
                 await self._kill(role, after=killed, wait=dice.uniform(0, 0.4))
         if self.watching:
             await asyncio.wait(self.watching, timeout=60)
+
+    async def _running(self, roles: Sequence[str]) -> str:
+        """The first of the roles that has a process; those that start are struck on purpose."""
+        found: list[str] = []
+
+        def any_runs() -> bool:
+            children = self.served.children()
+            found[:] = [role for role in roles if role in children]
+            return bool(found)
+
+        assert await until(any_runs, 60), self.served.said
+        return found[0]
 
     async def _kill(self, role: str, after: int = 0, wait: float = 0.0) -> int:
         """Kill the process of a role that is not `after`; its id."""
