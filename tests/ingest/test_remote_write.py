@@ -12,7 +12,8 @@ from service.domain.errors import InvalidInput, TooLarge
 from service.domain.series import MetricType, Series
 from service.ingest import remote_write
 from service.ingest.answer import Answer
-from service.ingest.remote_write import INFLATED_MAX, decode, inflate
+from service.ingest.inflate import INFLATED_MAX
+from service.ingest.remote_write import decode, inflate
 from tests.support.slow_decoders import Read, Refused
 from tests.support.slow_decoders.remote_write import read_message as slow
 
