@@ -10,6 +10,7 @@ script does what `MULTI` would, with one answer to read instead of one a command
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
 
 import numpy as np
 import structlog
@@ -26,29 +27,35 @@ from service.storage.sealed import read_values
 
 log = structlog.get_logger(__name__)
 
-# KEYS: epoch, position, log, unsealed, then the chunks.  ARGV: epoch, position, the one before
-# ("" for any), now, retention, slack, the least delay (all ms), length of a chunk's prefix, then
-# bytes and expiry (ms) of each chunk. Answers 1, 0 if the epoch is over, -1 if the position is
-# another: an attempt whose answer was lost had been carried out. A chunk gets its expiry when it is
-# made. It is to be sealed when its bucket is over and the slack has passed; what comes after the
-# bucket's end may meet a sealed one, which is due again.
+# KEYS: epoch, position, log, unsealed, then the chunks, those of a tenant and bucket together.
+# ARGV: epoch, position, the one before ("" for any), now, retention, slack, the least delay (all
+# ms), length of a chunk's prefix, then of each such run of chunks: their number, their expiry (ms),
+# and the bytes of each. Answers 1, 0 if the epoch is over, -1 if the position is another: an
+# attempt whose answer was lost had been carried out. A chunk gets its expiry when it is made. It is
+# to be sealed when its bucket is over and the slack has passed; what comes after the bucket's end
+# may meet a sealed one, which is due again.
 _APPLY = """
-if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
-if ARGV[3] ~= '' and (redis.call('GET', KEYS[2]) or '0-0') ~= ARGV[3] then return -1 end
+local call = redis.call
+if call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+if ARGV[3] ~= '' and (call('GET', KEYS[2]) or '0-0') ~= ARGV[3] then return -1 end
 local now, retention, slack = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
 local soonest, prefix = now + tonumber(ARGV[7]), tonumber(ARGV[8]) + 1
-for i = 5, #KEYS do
-  local data, expiry = ARGV[2 * i - 1], ARGV[2 * i]
-  local made = redis.call('APPEND', KEYS[i], data) == #data
-  if made then redis.call('PEXPIREAT', KEYS[i], expiry) end
-  local over = expiry - retention
-  if made or now >= over then
-    local due = math.max(over + slack, soonest)
-    redis.call('ZADD', KEYS[4], 'NX', due, string.sub(KEYS[i], prefix))
+local key, at = 5, 9
+while key <= #KEYS do
+  local last, expiry = key + tonumber(ARGV[at]) - 1, ARGV[at + 1]
+  local over = tonumber(expiry) - retention
+  local late, due = now >= over, math.max(over + slack, soonest)
+  at = at + 2 - key
+  for k = key, last do
+    local data = ARGV[at + k]
+    local made = call('APPEND', KEYS[k], data) == #data
+    if made then call('PEXPIREAT', KEYS[k], expiry) end
+    if made or late then call('ZADD', KEYS[4], 'NX', due, string.sub(KEYS[k], prefix)) end
   end
+  key, at = last + 1, at + last + 1
 end
-redis.call('SET', KEYS[2], ARGV[2])
-redis.call('XTRIM', KEYS[3], 'MINID', ARGV[2])
+call('SET', KEYS[2], ARGV[2])
+call('XTRIM', KEYS[3], 'MINID', ARGV[2])
 return 1
 """
 
@@ -118,9 +125,14 @@ class ChunkWriter:
         raw = Columns(groups.t, groups.v).pack()
         at = (groups.bounds * POINT.itemsize).tolist()
         life = self._bucket_ms + self._retention_ms
-        for start, end, bucket in zip(at[:-1], at[1:], groups.buckets, strict=True):
-            yield raw[start:end]
+        first = 0
+        for bucket, run in groupby(groups.buckets):
+            last = first + sum(1 for _ in run)
+            yield last - first
             yield bucket * self._bucket_ms + life
+            for start, end in zip(at[first:last], at[first + 1 : last + 1], strict=True):
+                yield raw[start:end]
+            first = last
 
 
 def _by_tenant(entries: Sequence[Entry]) -> dict[str, list[Batch]]:

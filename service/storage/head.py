@@ -6,7 +6,7 @@ from types import MappingProxyType
 import numpy as np
 
 from service.domain.series import Series
-from service.storage.columns import Columns, Groups
+from service.storage.columns import Columns, Groups, is_ascending
 
 _EMPTY: Mapping[int, Series] = MappingProxyType({})
 
@@ -42,9 +42,21 @@ class _Buffer:
         self._newest = t
         self._state = (all_t, all_v, n + 1)
 
+    def append(self, t: np.ndarray, v: np.ndarray, first: int, last: int) -> None:
+        """Ascending samples, from `first` to `last`."""
+        all_t, all_v, n = self._state
+        end = n + len(t)
+        if first <= self._newest or end > len(all_t):
+            self.extend(t, v)
+            return
+        all_t[n:end], all_v[n:end] = t, v
+        self._newest = last
+        self._state = (all_t, all_v, end)
+
     def extend(self, t: np.ndarray, v: np.ndarray) -> None:
+        """Samples in any order."""
         old_t, old_v, n = self._state
-        in_order = int(t[0]) > self._newest and bool((t[1:] > t[:-1]).all())
+        in_order = int(t[0]) > self._newest and is_ascending(t)
         end = n + len(t)
         if not in_order or end > len(old_t):
             old = Columns(old_t[:n], old_v[:n])
@@ -102,21 +114,33 @@ class Head:
         return [i for i in ids if i not in known]
 
     def extend(self, tenant: str, samples: Groups) -> None:
-        """Add samples."""
+        """Add samples. What can be asked of all groups at once is, for there are thousands."""
         buffers = self._buffers.setdefault(tenant, {})
         t, v, bounds = samples.t, samples.v, samples.bounds
-        sizes = np.diff(bounds)
-        singles = bounds[:-1][sizes == 1]
-        alone = zip(t[singles].tolist(), v[singles].tolist(), strict=True)
-        groups = zip(samples.ids, bounds[:-1].tolist(), sizes.tolist(), strict=True)
-        for series, start, size in groups:
+        starts, ends = bounds[:-1], bounds[1:]
+        falls = np.flatnonzero(t[1:] <= t[:-1]) + 1  # where a group begins it may
+        ascending = np.ones(len(starts), bool)
+        ascending[np.searchsorted(bounds, np.setdiff1d(falls, starts), side="right") - 1] = False
+        of_groups = zip(
+            samples.ids,
+            starts.tolist(),
+            ends.tolist(),
+            t[starts].tolist(),
+            t[ends - 1].tolist(),
+            v[starts].tolist(),
+            ascending.tolist(),
+            strict=True,
+        )
+        for series, a, b, first, last, value, in_order in of_groups:
             buffer = buffers.get(series)
             if buffer is None:
                 buffer = buffers[series] = _Buffer(self._size)
-            if size == 1:
-                buffer.add(*next(alone))
+            if b - a == 1:
+                buffer.add(first, value)
+            elif in_order:
+                buffer.append(t[a:b], v[a:b], first, last)
             else:
-                buffer.extend(t[start : start + size], v[start : start + size])
+                buffer.extend(t[a:b], v[a:b])
 
     def put(self, tenant: str, series: int, columns: Columns) -> None:
         """Add samples of one series."""

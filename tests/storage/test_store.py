@@ -164,8 +164,13 @@ def test_the_head_keeps_the_newest_in_order() -> None:
     for step in range(200):
         t = rng.integers(max(0, step * 10 - 30), step * 10 + 10, size=5)
         v = rng.normal(size=5)
-        if step % 2:
+        if step % 3 == 0:
             head.put("acme", 7, Columns(t, v))
+        elif step % 3 == 1:
+            ids = np.repeat(np.array([7, 3, 7, 9]), [2, 4, 3, 1])
+            others = np.r_[t[:2], 9, 5, 6, 7, t[2:], 4]
+            batch = Batch(ids, others, np.r_[v[:2], np.zeros(4), v[2:], 0.0])
+            head.extend("acme", Groups.of(batch, HOUR))
         else:  # as the worker does, and most often with one sample
             for one in range(5):
                 batch = Batch(np.array([7]), t[one : one + 1], v[one : one + 1])
