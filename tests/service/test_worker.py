@@ -18,6 +18,7 @@ from service.storage.append import LogWriter
 from service.storage.columns import Batch, Columns
 from service.wiring import Wiring, prepare, wired
 from service.worker import Worker, loops
+from tests.support import whole
 
 PLAYS = Series.of("plays", {"region": "eu"})
 MINUTE = 60_000
@@ -146,6 +147,8 @@ async def test_a_rule_fires_resolves_and_one_that_fails_stops_no_other(
         await send(parts, now, np.array([9.0]))
         await until(lambda: parts.engine.open("acme"))
         assert parts.engine.open("acme")[0].state is AlertState.FIRING
+        # Told when all rules are judged, a moment after the alert.
+        await whole.until(lambda: parts.rule_health.errors("acme"))
         errors = await parts.rule_health.errors("acme")
         assert list(errors.values()) == ["this rule cannot be judged"]
         await send(parts, now + 1000, np.array([1.0]))
