@@ -81,8 +81,7 @@ class Worker:
                 group.create_task(self._hear_models()),
             ]
             await asyncio.wait(loops)
-            for task in hearing:
-                task.cancel()
+            await _cancelled(hearing)
         await self._shards.give_back()
 
     async def _repeat(self, step: Callable[[], Awaitable[None]], name: str) -> None:
@@ -159,11 +158,12 @@ class Worker:
         await wait_for(self._changed, 1.0)
         dirty, self._dirty = self._dirty, {}
         while dirty:
-            tenant, ids = dirty.popitem()
+            tenant = next(iter(dirty))
+            ids = dirty.pop(tenant)
             try:
                 await self._score_tenant(tenant, ids)
             except BaseException:
-                for later in (dirty, {tenant: ids}):  # not scored; it is tried again
+                for later in (dirty, {tenant: ids}):  # not scored; it is tried again, as the last
                     for name, waiting in later.items():
                         self._dirty.setdefault(name, set()).update(waiting)
                 raise
@@ -285,3 +285,12 @@ class Worker:
         if not len(t):
             return None
         return {"t": t[-_CHART_POINTS:].tolist(), "v": v[-_CHART_POINTS:].tolist()}
+
+
+async def _cancelled(tasks: Iterable[asyncio.Task[None]]) -> None:
+    """Cancel the tasks until they are done: a wait that is over at that moment loses it."""
+    running = set(tasks)
+    while running:
+        for task in running:
+            task.cancel()
+        _, running = await asyncio.wait(running, timeout=1)
