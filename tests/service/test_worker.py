@@ -147,9 +147,13 @@ async def test_a_rule_fires_resolves_and_one_that_fails_stops_no_other(
         await send(parts, now, np.array([9.0]))
         await until(lambda: parts.engine.open("acme"))
         assert parts.engine.open("acme")[0].state is AlertState.FIRING
-        # Told when all rules are judged, a moment after the alert.
-        await whole.until(lambda: parts.rule_health.errors("acme"))
-        errors = await parts.rule_health.errors("acme")
+        errors: dict[str, str] = {}
+
+        async def told() -> bool:  # when all rules are judged, a moment after the alert
+            errors.update(await parts.rule_health.errors("acme"))
+            return bool(errors)
+
+        await whole.until(told)
         assert list(errors.values()) == ["this rule cannot be judged"]
         await send(parts, now + 1000, np.array([1.0]))
         await until(lambda: not parts.engine.open("acme"))
