@@ -1,6 +1,6 @@
 """From a request's body to an entry of the log."""
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from math import ceil
 
@@ -17,8 +17,10 @@ from service.storage.append import LogWriter
 from service.storage.columns import Batch, Columns, Ids
 from service.storage.registry import Registered, SeriesRegistry
 
-#: Cached series keys of a tenant with an ordinary quota; over that the cache starts anew.
+#: Cached series keys of a tenant with an ordinary quota, and bytes of a key on average; over that
+#: the cache starts anew. A sender may write one series in many ways, and each as long as a body.
 _KEYS_MAX = 50_000
+_KEY_BYTES = 1000
 #: Deletions of series that a request may meet before it is sent back.
 _ATTEMPTS = 3
 
@@ -42,15 +44,30 @@ class _Refused:
 class _Known:
     """Ids of a tenant's series by what senders write of them, valid for one generation."""
 
-    __slots__ = ("by_protocol", "generation")
+    __slots__ = ("_bytes", "by_protocol", "generation")
 
     def __init__(self, generation: int) -> None:
         self.generation = generation
         self.by_protocol: dict[str, dict[Hashable, int]] = {}
+        self._bytes = 0
+
+    def make_room(self, fresh: Iterable[Hashable], series_max: int) -> None:
+        """Forget everything if it is too much with the keys that come now."""
+        most = max(_KEYS_MAX, 2 * series_max)
+        self._bytes += sum(map(_size, fresh))
+        if sum(map(len, self.by_protocol.values())) > most or self._bytes > most * _KEY_BYTES:
+            for cache in self.by_protocol.values():
+                cache.clear()
+            self._bytes = 0
 
     def keys(self, protocol: str) -> dict[Hashable, int]:
         """The cache of one decoder."""
         return self.by_protocol.setdefault(protocol, {})
+
+
+def _size(key: Hashable) -> int:
+    parts = key if isinstance(key, tuple) else (key,)
+    return sum(len(part) for part in parts if isinstance(part, bytes | str))
 
 
 class Intake:
@@ -131,11 +148,10 @@ class Intake:
         cache = known.keys(decoded.protocol)
         ids: list[int | None] = list(map(cache.get, decoded.keys))
         if None in ids:
-            if len(cache) > max(_KEYS_MAX, 2 * quota.series):
-                cache.clear()
             unknown = [row for row, number in enumerate(ids) if number is None]
+            learned: dict[Hashable, int] = {}
             problems, refused.retry_after = await self._learn(
-                tenant, decoded, unknown, quota, cache
+                tenant, decoded, unknown, quota, learned
             )
             for row in unknown:
                 key = decoded.keys[row]
@@ -143,7 +159,9 @@ class Intake:
                     refused.reasons[row] = problems[key]
                     ids[row] = -1
                 else:
-                    ids[row] = cache[key]
+                    ids[row] = learned[key]
+            known.make_room(learned, quota.series)
+            cache.update(learned)
         return np.array(ids, np.int64)
 
     async def _learn(
@@ -152,11 +170,11 @@ class Intake:
         decoded: Decoded,
         rows: Sequence[int],
         quota: Quota,
-        cache: dict[Hashable, int],
+        learned: dict[Hashable, int],
     ) -> tuple[dict[Hashable, str], float]:
         """Register the series of these rows.
 
-        What is wrong with those that are not in `cache` then, and the seconds until some may be.
+        What is wrong with those that are not in `learned` then, and the seconds until some may be.
         """
         problems: dict[Hashable, str] = {}
         fresh: dict[Hashable, Series] = {}
@@ -180,7 +198,7 @@ class Intake:
             elif outcome is Registered.COLLISION:
                 problems[key] = "its labels hash like those of another series; change one of them"
             else:
-                cache[key] = series.id
+                learned[key] = series.id
         return problems, answer.retry_after
 
     def forget(self, tenant: str) -> None:

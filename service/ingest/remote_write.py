@@ -168,11 +168,16 @@ def _regular(message: bytes) -> tuple[list[bytes], Times, Values] | None:
     return keys, t, v
 
 
+#: What an entry of a set takes besides its bytes.
+_ENTRY_BYTES = 100
+
+
 class _Labels:
     """Which parts of series are labels and nothing else, remembered: they come with each scrape."""
 
-    def __init__(self, most: int) -> None:
-        self._most = most
+    def __init__(self, bytes_max: int) -> None:
+        self._bytes_max = bytes_max
+        self._bytes = 0
         self._seen: set[bytes] = set()
 
     def are_all(self, parts: list[bytes]) -> bool:
@@ -182,9 +187,12 @@ class _Labels:
         fresh = [part for part in parts if part not in self._seen]
         if not all(map(_are_labels, fresh)):
             return False
-        if len(self._seen) + len(fresh) > self._most:
-            self._seen.clear()
-        self._seen.update(fresh)
+        size = sum(map(len, fresh)) + _ENTRY_BYTES * len(fresh)
+        if self._bytes + size > self._bytes_max:
+            self._seen, self._bytes = set(), 0
+        if size <= self._bytes_max:
+            self._seen.update(fresh)
+            self._bytes += size
         return True
 
 
@@ -195,7 +203,7 @@ def _are_labels(part: bytes) -> bool:
         return False
 
 
-_LABELS = _Labels(1 << 17)
+_LABELS = _Labels(64 << 20)
 
 
 def _spans(message: bytes) -> tuple[Offsets, Offsets]:

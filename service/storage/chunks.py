@@ -32,8 +32,8 @@ log = structlog.get_logger(__name__)
 # ms), length of a chunk's prefix, then of each such run of chunks: their number, their expiry (ms),
 # and the bytes of each. Answers 1, 0 if the epoch is over, -1 if the position is another: an
 # attempt whose answer was lost had been carried out. A chunk gets its expiry when it is made. It is
-# to be sealed when its bucket is over and the slack has passed; what comes after the bucket's end
-# may meet a sealed one, which is due again.
+# to be sealed when its bucket is over and the slack has passed; what comes after that may meet a
+# sealed one, which is due again. Half of the slack is for workers whose clocks differ.
 _APPLY = """
 local call = redis.call
 if call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
@@ -44,7 +44,7 @@ local key, at = 5, 9
 while key <= #KEYS do
   local last, expiry = key + tonumber(ARGV[at]) - 1, ARGV[at + 1]
   local over = tonumber(expiry) - retention
-  local late, due = now >= over, math.max(over + slack, soonest)
+  local late, due = now >= over + slack / 2, math.max(over + slack, soonest)
   at = at + 2 - key
   for k = key, last do
     local data = ARGV[at + k]
