@@ -9,7 +9,7 @@ all or nothing. So a sample is counted once however often a worker dies or an an
 script does what `MULTI` would, with one answer to read instead of one a command.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 
 import numpy as np
@@ -85,17 +85,13 @@ class ChunkWriter:
 
     async def apply(
         self, shard: int, epoch: int, entries: Sequence[Entry], after: bytes | None = None
-    ) -> dict[str, Groups]:
-        """Store the entries and their position together; what was stored, by tenant.
+    ) -> None:
+        """Store the entries and their position together.
 
         `after` is the position that they follow in the log. Raises `LostLease` if the epoch is
         over, or if the position is another: then an earlier attempt was carried out although its
         answer was lost, and what the caller knows of the shard is to be read anew.
         """
-        stored = {
-            tenant: Groups.of(Batch.join(batches), self._bucket_ms)
-            for tenant, batches in _by_tenant(entries).items()
-        }
         names: list[str] = [
             keys.epoch(shard),
             keys.position(shard),
@@ -106,7 +102,8 @@ class ChunkWriter:
         prefix = keys.chunk_prefix(shard)
         arguments: list[bytes | int] = [epoch, entries[-1].id, after or b"", now_ms]
         arguments += [self._retention_ms, self._slack_ms, _SEAL_AGAIN_MS, len(prefix)]
-        for tenant, groups in stored.items():
+        for tenant, batch in by_tenant(entries).items():
+            groups = Groups.of(batch, self._bucket_ms)
             names += self._names(f"{prefix}{tenant}", groups)
             arguments += self._arguments(groups)
         async with store_errors():
@@ -115,7 +112,6 @@ class ChunkWriter:
             raise LostLease(f"shard {shard} has another owner since epoch {epoch}")
         if answer < 0:
             raise LostLease(f"an answer of the store was lost; shard {shard} is read anew")
-        return stored
 
     def _names(self, prefix: str, groups: Groups) -> list[str]:
         pairs = zip(groups.ids, groups.buckets, strict=True)
@@ -135,12 +131,13 @@ class ChunkWriter:
             first = last
 
 
-def _by_tenant(entries: Sequence[Entry]) -> dict[str, list[Batch]]:
+def by_tenant(entries: Iterable[Entry]) -> dict[str, Batch]:
+    """The samples of entries, in their order; tenants without any are left out."""
     groups: dict[str, list[Batch]] = {}
     for entry in entries:
         if len(entry.batch.id):
             groups.setdefault(entry.tenant, []).append(entry.batch)
-    return groups
+    return {tenant: Batch.join(batches) for tenant, batches in groups.items()}
 
 
 class ChunkReader:

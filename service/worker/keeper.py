@@ -3,27 +3,62 @@
 import asyncio
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from itertools import groupby
 
 import structlog
 
 from service import telemetry
-from service.domain.errors import LostLease, Unavailable
+from service.domain.errors import LostLease
+from service.storage.chunks import by_tenant
+from service.storage.columns import Groups
 from service.storage.log import Entry
 from service.wiring import Wiring
 from service.worker.shards import Shards
 
 log = structlog.get_logger(__name__)
 
-#: Entries of one shard, and about so many samples, that are applied together.
+#: Entries of one shard that are read together, and about so many samples.
 _ENTRIES_AT_ONCE = 500
 _SAMPLES_AT_ONCE = 200_000
 #: Real time that a read waits for the first entry.
-_BLOCK_MS = 200
-#: Where so many samples came at once, more will: waiting a moment for them makes each append to a
-#: chunk carry several, which costs little more than one.
+_BLOCK_SECONDS = 0.2
+#: Where so many samples came at once, more will. Then a read waits for more to come, and what was
+#: read waits for more to go to the chunks with it: to append many samples to a chunk costs little
+#: more than to append one. They are safe in the log meanwhile.
 _MANY_SAMPLES = 2000
 _GATHER_SECONDS = 0.2
+_APPLY_SECONDS = 1.0
+_APPLY_SAMPLES = 500_000
+
+
+@dataclass(slots=True)
+class _Unapplied:
+    """What the head of a shard shows and its chunks do not contain yet."""
+
+    tenure: int
+    read: bytes
+    entries: list[Entry] = field(default_factory=list)
+    samples: int = 0
+    last: int = 0
+    since: float = 0.0
+
+    def add(self, entries: list[Entry], samples: int) -> None:
+        if not self.entries:
+            self.since = time.monotonic()
+        self.entries += entries
+        self.samples += samples
+        self.last = samples
+        self.read = entries[-1].id
+
+    @property
+    def due_in(self) -> float:
+        """Seconds until they are to be applied."""
+        if not self.entries:
+            return _BLOCK_SECONDS
+        if self.last <= _MANY_SAMPLES or self.samples >= _APPLY_SAMPLES:
+            return 0.0  # no more come at present, or enough came
+        return max(0.0, self.since + _APPLY_SECONDS - time.monotonic())
 
 
 class Keeper:
@@ -43,84 +78,111 @@ class Keeper:
         self._w = wiring
         self._shards = shards
         self._shown, self._erased = shown, erased
+        self._unapplied: dict[int, _Unapplied] = {}
         self._at_once: dict[int, int] = {}
 
     async def follow(self, shard: int) -> None:
-        """Apply what the shard's log holds next; returns after a moment if there is nothing."""
-        position = self._shards.positions.get(shard)
-        if position is None:
+        """Take what the shard's log holds next; returns after a moment if there is nothing."""
+        if shard not in self._shards.positions:
             await self._shards.changed(0.5)
             return
-        count = self._at_once.setdefault(shard, 8)  # until it is known how large entries are
-        begun = time.monotonic()
-        entries = await self._w.log.read(shard, position, count=count, block_ms=_BLOCK_MS)
-        if self._shards.positions.get(shard) != position:
-            return  # given back while we waited
-        if entries and not await self._apply(shard, position, entries):
-            return
-        if len(entries) < count:
-            self._shards.caught_up.add(shard)
-            if sum(len(entry.batch.id) for entry in entries) > _MANY_SAMPLES:
-                await asyncio.sleep(begun + _GATHER_SECONDS - time.monotonic())
-
-    async def _apply(self, shard: int, after: bytes, entries: list[Entry]) -> bool:
-        """Apply entries that follow a position, in their order; False if the shard is lost."""
-        epoch = self._shards.epochs[shard]
+        unapplied = self._of_tenure(shard)
         try:
-            for tombstone, group in groupby(entries, lambda entry: entry.erased is not None):
-                if tombstone:
-                    for entry in group:
-                        await self._erase(shard, epoch, entry)
-                        after = entry.id
-                else:
-                    together = list(group)
-                    await self._keep(shard, epoch, after, together)
-                    after = together[-1].id
+            if unapplied.samples < _APPLY_SAMPLES:
+                await self._read(shard, unapplied)
+            if unapplied.entries and not unapplied.due_in:
+                await self._apply(shard, unapplied)
         except LostLease as error:
             log.warning("shard lost", shard=shard, reason=str(error))
             self._shards.drop(shard)
-            return False
-        backlog = 0
-        if len(entries) == self._at_once[shard]:
-            backlog = (await self._w.log.backlog([shard]))[shard]
-        telemetry.LOG_BACKLOG.labels(shard=str(shard)).set(backlog)
+
+    def _of_tenure(self, shard: int) -> _Unapplied:
+        """What is unapplied since the shard was taken the last time; nothing of times before."""
+        tenure = self._shards.tenures[shard]
+        found = self._unapplied.get(shard)
+        if found is None or found.tenure != tenure:
+            found = _Unapplied(tenure, self._shards.positions[shard])
+            self._unapplied[shard] = found
+        return found
+
+    async def _read(self, shard: int, unapplied: _Unapplied) -> None:
+        """Read on, and show it in the head."""
+        begun = time.monotonic()
+        count = self._at_once.setdefault(shard, 8)  # until it is known how large entries are
+        wait = min(_BLOCK_SECONDS, unapplied.due_in)
+        block_ms = round(wait * 1000) or None
+        entries = await self._w.log.read(shard, unapplied.read, count=count, block_ms=block_ms)
+        self._still(shard, unapplied)
         samples = sum(len(entry.batch.id) for entry in entries)
-        fitting = _SAMPLES_AT_ONCE * len(entries) // max(1, samples)
-        self._at_once[shard] = max(1, min(_ENTRIES_AT_ONCE, fitting))
-        return True
+        if entries:
+            await self._show(shard, unapplied, entries)
+            unapplied.add(entries, samples)
+            fitting = _SAMPLES_AT_ONCE * len(entries) // max(1, samples)
+            self._at_once[shard] = max(1, min(_ENTRIES_AT_ONCE, fitting))
+        else:
+            unapplied.last = 0
+        behind = len(entries) == count
+        backlog = (await self._w.log.backlog([shard]))[shard] if behind else 0
+        telemetry.LOG_BACKLOG.labels(shard=str(shard)).set(backlog)
+        if not behind:
+            self._shards.caught_up.add(shard)
+            if samples > _MANY_SAMPLES:
+                await asyncio.sleep(begun + _GATHER_SECONDS - time.monotonic())
 
-    async def _keep(self, shard: int, epoch: int, after: bytes, entries: list[Entry]) -> None:
-        """Samples to chunks, then to the head."""
-        stored = await self._w.chunk_writer.apply(shard, epoch, entries, after)
-        self._still(shard, epoch)
-        self._shards.positions[shard] = entries[-1].id
+    async def _show(self, shard: int, unapplied: _Unapplied, entries: list[Entry]) -> None:
+        """Bring the head to where the log is after these entries."""
         head = self._shards.head
-        for tenant, samples in stored.items():
-            telemetry.SAMPLES_STORED.inc(len(samples.t))
-            if unknown := head.unknown(tenant, samples.ids):
-                try:
+        for tombstone, group in groupby(entries, lambda entry: entry.erased is not None):
+            if tombstone:
+                for entry in group:
+                    self._hide(entry)
+                continue
+            for tenant, batch in by_tenant(group).items():
+                samples = Groups.of(batch, self._w.bucket_ms)
+                if unknown := head.unknown(tenant, samples.ids):
                     found = await self._w.registry.lookup(tenant, unknown)
-                except Unavailable as error:  # they are applied, and will not come again
-                    raise LostLease(f"{error}; shard {shard} is read anew") from error
-                self._still(shard, epoch)
-                head.add_series(tenant, found)
-                self._shards.seen(shard, tenant)
-            head.extend(tenant, samples)
-            self._shown(tenant, samples.ids)
+                    self._still(shard, unapplied)
+                    head.add_series(tenant, found)
+                    self._shards.seen(shard, tenant)
+                head.extend(tenant, samples)
+                self._shown(tenant, samples.ids)
 
-    async def _erase(self, shard: int, epoch: int, tombstone: Entry) -> None:
-        """What a tombstone names, from chunks and head."""
-        now_ms = round(self._w.clock.now() * 1000)
-        await self._w.eraser.apply(shard, epoch, tombstone, now_ms)
-        self._still(shard, epoch)
-        self._shards.positions[shard] = tombstone.id
+    def _hide(self, tombstone: Entry) -> None:
+        """Take from the head what a tombstone names."""
         if tombstone.erased is not None and len(tombstone.erased):
-            self._shards.head.remove(tombstone.tenant, tombstone.erased.tolist())
-            self._erased(tombstone.tenant, tombstone.erased.tolist())
+            ids = tombstone.erased.tolist()
+            self._shards.head.remove(tombstone.tenant, ids)
+            self._erased(tombstone.tenant, ids)
         else:
             self._shards.forget(tombstone.tenant)
 
-    def _still(self, shard: int, epoch: int) -> None:
+    async def _apply(self, shard: int, unapplied: _Unapplied) -> None:
+        """Bring the chunks to where the head is."""
+        epoch = self._shards.epochs[shard]
+        entries = unapplied.entries
+        for tombstone, group in groupby(entries, lambda entry: entry.erased is not None):
+            together = list(group)
+            if tombstone:
+                for entry in together:
+                    now_ms = round(self._w.clock.now() * 1000)
+                    await self._w.eraser.apply(shard, epoch, entry, now_ms)
+                    self._passed(shard, unapplied, 1)
+            else:
+                position = self._shards.positions[shard]
+                await self._w.chunk_writer.apply(shard, epoch, together, position)
+                self._passed(shard, unapplied, len(together))
+
+    def _passed(self, shard: int, unapplied: _Unapplied, count: int) -> None:
+        """The first entries are applied."""
+        self._still(shard, unapplied)
+        applied = unapplied.entries[:count]
+        unapplied.entries = unapplied.entries[count:]
+        samples = sum(len(entry.batch.id) for entry in applied)
+        unapplied.samples -= samples
+        telemetry.SAMPLES_STORED.inc(samples)
+        self._shards.positions[shard] = applied[-1].id
+
+    def _still(self, shard: int, unapplied: _Unapplied) -> None:
         """`LostLease` if the shard was given up while we waited: its head and position are gone."""
-        if self._shards.epochs.get(shard) != epoch:
+        if self._shards.tenures.get(shard) != unapplied.tenure:
             raise LostLease(f"shard {shard} was given up meanwhile")

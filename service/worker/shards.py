@@ -42,6 +42,9 @@ class Shards:
         self.head = Head(wiring.settings.metrics_buffer_size)
         self.epochs: dict[int, int] = {}
         self.positions: dict[int, bytes] = {}
+        #: Of each owned shard, a number of its own for each time that it was taken.
+        self.tenures: dict[int, int] = {}
+        self._last_tenure = 0
         # Shards whose log was read to its end since they were taken: a head that is behind
         # would make silence of what only waits.
         self.caught_up: set[int] = set()
@@ -137,6 +140,8 @@ class Shards:
             self._tenants[shard] = set(tenants)
             self.positions[shard] = position
             self.epochs[shard] = epoch
+            self._last_tenure += 1
+            self.tenures[shard] = self._last_tenure
             self._taken.set()
             self._taken = asyncio.Event()
             for tenant, ids in restored.items():
@@ -191,6 +196,7 @@ class Shards:
             taking.cancel()
         self.epochs.pop(shard, None)
         self.positions.pop(shard, None)
+        self.tenures.pop(shard, None)
         self._held_until.pop(shard, None)
         self.caught_up.discard(shard)
         self._tenants.pop(shard, None)
