@@ -1,6 +1,7 @@
 """The ASGI applications: the API with its pages, and the small one of worker and scheduler."""
 
 from fastapi import FastAPI
+from starlette.types import ASGIApp
 
 from service import __version__
 from service.api import (
@@ -8,7 +9,6 @@ from service.api import (
     analytics,
     audit,
     channels,
-    direct,
     health,
     keys,
     line_protocol,
@@ -23,6 +23,7 @@ from service.api import (
     series,
     tenants,
 )
+from service.api.direct import Direct
 from service.dashboard import routes as pages
 from service.wiring import Wiring
 
@@ -34,8 +35,14 @@ Keys go in `Authorization: Bearer …` or `X-API-Key`; an admin key acts for the
 """
 
 
-def create_app(wiring: Wiring) -> FastAPI:
-    """The API and the pages."""
+def create_app(wiring: Wiring) -> ASGIApp:
+    """What the role `api` serves."""
+    recorders = (metrics.router, remote_write.router, otlp.router)
+    return Direct(create_api(wiring), recorders, wiring.settings.body_max_bytes)
+
+
+def create_api(wiring: Wiring) -> FastAPI:
+    """The API and the pages, as the framework serves and describes them."""
     app = FastAPI(
         title="Offbeat",
         version=__version__,
@@ -66,7 +73,6 @@ def create_app(wiring: Wiring) -> FastAPI:
         app.include_router(topic.router)
     app.mount("/static", pages.static_app(), name="static")
     problems.install(app)
-    direct.install(app, metrics.router, remote_write.router, otlp.router)
     middleware.install(app, wiring.settings)
     return app
 

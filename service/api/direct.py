@@ -6,17 +6,16 @@ none of it: they take the request and who is asking. They stay ordinary routes, 
 and for every other method.
 """
 
-from collections.abc import Iterable
-
 from fastapi import APIRouter, FastAPI
 from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from service.api import problems
 from service.api.deps import authorize
+from service.api.middleware import Edge
 from service.domain.errors import OffbeatError
 from service.domain.tenants import Permission
 
@@ -24,38 +23,35 @@ _EXPECTED: tuple[type[Exception], ...] = (OffbeatError, HTTPException, *problems
 
 
 class Direct:
-    """Serves `POST` at the paths of these routes itself, and leaves the rest to `app`.
+    """Serves what these routers take by `POST` itself, and leaves the rest to the API.
 
     Their handlers take the request and the principal, and answer with a response.
     """
 
-    def __init__(self, app: ASGIApp, routes: Iterable[APIRoute]) -> None:
-        self._app = app
-        self._routes = {route.path: route for route in routes}
+    def __init__(self, api: FastAPI, routers: tuple[APIRouter, ...], body_max_bytes: int) -> None:
+        self._api = api
+        self._edge = Edge(self._record, body_max_bytes)
+        self._routes = {
+            route.path: route
+            for router in routers
+            for route in router.routes
+            if isinstance(route, APIRoute) and route.methods == {"POST"}
+        }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
-        route = self._routes.get(scope["path"]) if scope["type"] == "http" else None
-        if route is None or scope["method"] != "POST":
-            await self._app(scope, receive, send)
-            return
-        scope["route"] = route
+        if scope["type"] == "http" and scope["method"] == "POST" and scope["path"] in self._routes:
+            scope["app"], scope["route"] = self._api, self._routes[scope["path"]]
+            await self._edge(scope, receive, send)
+        else:
+            await self._api(scope, receive, send)
+
+    async def _record(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
         response: Response
         try:
             principal = await authorize(request, Permission.RECORD)
-            response = await route.endpoint(request, principal)
+            response = await scope["route"].endpoint(request, principal)
         except _EXPECTED as error:
             response = problems.of(error)
         await response(scope, receive, send)
-
-
-def install(app: FastAPI, *routers: APIRouter) -> None:
-    """Serve what these routers take by `POST` directly."""
-    routes = [
-        route
-        for router in routers
-        for route in router.routes
-        if isinstance(route, APIRoute) and route.methods == {"POST"}
-    ]
-    app.add_middleware(Direct, routes=routes)

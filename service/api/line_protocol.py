@@ -14,10 +14,11 @@ from starlette.exceptions import HTTPException
 
 from service.api import problems
 from service.api.deps import authorize, tenant_of, wiring
-from service.api.recording import admitted, keep
+from service.api.recording import LARGE, admitted, beside, keep
 from service.domain.errors import OffbeatError, Unauthenticated, UnsupportedMedia
 from service.domain.tenants import Permission
 from service.ingest.answer import Answer
+from service.ingest.decoded import Decoded
 from service.ingest.inflate import gunzip
 from service.ingest.line_protocol import Precision, decode
 
@@ -128,15 +129,20 @@ async def _write(
         raise UnsupportedMedia("send the body as gzip or uncompressed", where="Content-Encoding")
     limits = await admitted(parts, tenant)
     body = await request.body()
-    if encoding.endswith("gzip"):
-        body = gunzip(body)
     answer = Answer()
-    decoded, ignored = decode(body, unit, answer)
+    packed = encoding.endswith("gzip")
+    # How large a compressed body is shows only when it is read.
+    size = LARGE if packed else len(body)
+    decoded, ignored = await beside(size, _read, body, packed, unit, answer)
     await keep(parts, tenant, limits, decoded, answer)
     if answer.rejected:
         return _for_influx(_rejection(answer, unit))
     headers = {"X-Ignored-Fields": str(ignored)} if ignored else None
     return Response(status_code=204, headers=headers)
+
+
+def _read(body: bytes, packed: bool, unit: Precision, answer: Answer) -> tuple[Decoded, int]:
+    return decode(gunzip(body) if packed else body, unit, answer)
 
 
 def _key(request: Request, password: str | None) -> str | None:

@@ -8,7 +8,7 @@ from msgspec import json
 
 from service.api.deps import allow, tenant_of, wiring
 from service.api.problems import problem, retry_in
-from service.api.recording import admitted, keep
+from service.api.recording import admitted, beside, keep
 from service.domain.errors import UnsupportedMedia
 from service.domain.tenants import Permission, Principal
 from service.ingest.answer import Answer
@@ -104,7 +104,8 @@ async def record(
         raise UnsupportedMedia("send the body uncompressed", where="Content-Encoding")
     limits = await admitted(parts, tenant)
     answer = Answer()
-    decoded = decode(await request.body(), tenant, answer)
+    body = await request.body()
+    decoded = await beside(len(body), decode, body, tenant, answer)
     await keep(parts, tenant, limits, decoded, answer)
     return _response(answer)
 

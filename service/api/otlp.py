@@ -1,6 +1,5 @@
 """`POST /v1/metrics`: record, as OpenTelemetry sends it (OTLP/HTTP)."""
 
-import asyncio
 from collections.abc import Callable
 from typing import Annotated, Any
 
@@ -13,7 +12,7 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
 )
 
 from service.api.deps import allow, tenant_of, wiring
-from service.api.recording import admitted, keep
+from service.api.recording import LARGE, admitted, beside, keep
 from service.domain.errors import OverLimit, UnsupportedMedia
 from service.domain.tenants import Permission, Principal
 from service.ingest.answer import Answer
@@ -30,8 +29,6 @@ _DECODERS: dict[str, Callable[[bytes, Answer], Decoded]] = {
     PROTOBUF: decode_protobuf,
     JSON: decode_json,
 }
-#: Bodies over this many bytes are decoded beside the event loop.
-_SMALL = 64 << 10
 #: Rejected points that the message tells of.
 _TOLD = 5
 
@@ -100,10 +97,9 @@ async def export(
     body = await request.body()
     answer = PointAnswer()
     read = _read_gzip if coding == "gzip" else _read
-    if coding == "gzip" or len(body) > _SMALL:
-        decoded = await asyncio.to_thread(read, body, kind, answer)
-    else:
-        decoded = read(body, kind, answer)
+    # How large a compressed body is shows only when it is read.
+    size = LARGE if coding == "gzip" else len(body)
+    decoded = await beside(size, read, body, kind, answer)
     await keep(parts, tenant, limits, decoded, answer)
     if answer.retry_after:
         # A partial success must not be sent again; this may, and what was kept is kept once.

@@ -1,6 +1,8 @@
 """What the routes that record have in common, whichever protocol they speak."""
 
-from typing import TYPE_CHECKING
+import asyncio
+from collections.abc import Callable
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from service import telemetry
 from service.ingest.answer import Answer
@@ -9,6 +11,20 @@ from service.ingest.intake import Limits
 
 if TYPE_CHECKING:
     from service.wiring import Wiring
+
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+#: Bodies from this size on, in bytes as sent, are read beside the event loop.
+LARGE = 64 << 10
+
+
+async def beside(size: int, read: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """What reading a body of this size gives, without holding the others up if it is large."""
+    if size < LARGE:
+        return read(*args, **kwargs)
+    return await asyncio.to_thread(read, *args, **kwargs)
 
 
 async def admitted(parts: "Wiring", tenant: str) -> Limits:

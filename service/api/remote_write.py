@@ -1,6 +1,5 @@
 """`POST /api/v1/write`: record what a Prometheus sends on."""
 
-import asyncio
 from email.message import Message
 from typing import Annotated, Any
 
@@ -9,7 +8,7 @@ from fastapi.responses import Response
 
 from service.api.deps import allow, tenant_of, wiring
 from service.api.problems import problem, retry_in
-from service.api.recording import admitted, keep
+from service.api.recording import admitted, beside, keep
 from service.domain.errors import UnsupportedMedia
 from service.domain.tenants import Permission, Principal
 from service.ingest.answer import Answer
@@ -20,8 +19,6 @@ router = APIRouter(tags=["record"])
 
 _MEDIA = "application/x-protobuf"
 _PROTO = "prometheus.WriteRequest"
-#: Bodies from this size on, in bytes as sent, are read beside the event loop.
-_LARGE = 64 << 10
 
 _BODY: dict[str, Any] = {
     "requestBody": {
@@ -52,10 +49,7 @@ async def write(
     limits = await admitted(parts, tenant)
     body = await request.body()
     answer = Answer()
-    if len(body) < _LARGE:
-        decoded = _read(body, answer)
-    else:
-        decoded = await asyncio.to_thread(_read, body, answer)
+    decoded = await beside(len(body), _read, body, answer)
     await keep(parts, tenant, limits, decoded, answer)
     if not answer.rejected:
         return Response(status_code=204)

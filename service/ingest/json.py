@@ -5,6 +5,7 @@ that labels are parsed, checked and sorted once a series and not once a sample. 
 not decode as a whole is decoded item by item, so that a bad item is named and the others kept.
 """
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Literal
 
@@ -17,6 +18,8 @@ from service.ingest.answer import Answer
 from service.ingest.decoded import NO_TIME, Decoded
 from service.ingest.limits import check_labels, check_name
 
+#: Not a time, in seconds, from here on.
+_NO_SECONDS = 1e15
 _NO_LABELS = msgspec.Raw(b"{}")
 
 
@@ -45,9 +48,35 @@ def decode(body: bytes, tenant: str, answer: Answer) -> Decoded:
     elif start != b"[":
         raise InvalidInput("the body is a metric or an array of metrics, in JSON")
     try:
-        metrics: list[Metric | None] = list(_batch.decode(body))
+        metrics = _batch.decode(body)
     except (msgspec.MsgspecError, ValueError, RecursionError):
-        metrics = _one_by_one(body, answer)
+        return _each(_one_by_one(body, answer), tenant, answer)
+    usual = _usual(metrics, tenant)
+    return usual if usual is not None else _each(metrics, tenant, answer)
+
+
+def _usual(metrics: list[Metric], tenant: str) -> Decoded | None:
+    """Columns of items that all have a time in seconds and name no other tenant, else None."""
+    times = [metric.timestamp for metric in metrics]
+    if set(map(type, times)) != {float} or not {m.tenant_id for m in metrics} <= {None, tenant}:
+        return None
+    seconds = np.array(times, np.float64)
+    if not (np.abs(seconds) < _NO_SECONDS).all():
+        return None
+    keys = [(metric.name, bytes(metric.labels)) for metric in metrics]
+    return Decoded(
+        protocol="json",
+        index=range(len(metrics)),
+        keys=keys,
+        t_ms=np.rint(seconds * 1000).astype(np.int64),
+        values=np.array([metric.value for metric in metrics], np.float64),
+        series=lambda row: _series(*keys[row], metrics[row].metric_type),
+        name=lambda row: keys[row][0],
+    )
+
+
+def _each(metrics: Sequence[Metric | None], tenant: str, answer: Answer) -> Decoded:
+    """Columns of the items one by one; bad ones go into `answer`, None is one that was named."""
     indexes: list[int] = []
     keys: list[tuple[str, bytes]] = []
     types: list[str] = []
@@ -59,7 +88,7 @@ def decode(body: bytes, tenant: str, answer: Answer) -> Decoded:
         t_ms = NO_TIME
         timestamp = metric.timestamp
         if isinstance(timestamp, float):
-            if not -1e15 < timestamp < 1e15:
+            if not abs(timestamp) < _NO_SECONDS:
                 answer.reject(index, metric.name, f"timestamp {timestamp:g} is no time")
                 continue
             t_ms = round(timestamp * 1000)

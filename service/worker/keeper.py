@@ -28,6 +28,8 @@ _BLOCK_SECONDS = 0.2
 #: more than to append one. They are safe in the log meanwhile.
 _MANY_SAMPLES = 2000
 _GATHER_SECONDS = 0.2
+#: The same where few come, so that a stream of small requests is not followed one by one.
+_BREATH_SECONDS = 0.02
 _APPLY_SECONDS = 1.0
 _APPLY_SAMPLES = 500_000
 
@@ -87,11 +89,14 @@ class Keeper:
             await self._shards.changed(0.5)
             return
         unapplied = self._of_tenure(shard)
+        begun, pause = time.monotonic(), 0.0
         try:
             if unapplied.samples < _APPLY_SAMPLES:
-                await self._read(shard, unapplied)
+                pause = await self._read(shard, unapplied)
             if unapplied.entries and not unapplied.due_in:
                 await self._apply(shard, unapplied)
+            if pause:
+                await asyncio.sleep(begun + pause - time.monotonic())
         except LostLease as error:
             log.warning("shard lost", shard=shard, reason=str(error))
             self._shards.drop(shard)
@@ -105,9 +110,8 @@ class Keeper:
             self._unapplied[shard] = found
         return found
 
-    async def _read(self, shard: int, unapplied: _Unapplied) -> None:
-        """Read on, and show it in the head."""
-        begun = time.monotonic()
+    async def _read(self, shard: int, unapplied: _Unapplied) -> float:
+        """Read on, and show it in the head; seconds from this read to the next."""
         count = self._at_once.setdefault(shard, 8)  # until it is known how large entries are
         wait = min(_BLOCK_SECONDS, unapplied.due_in)
         block_ms = round(wait * 1000) or None
@@ -124,10 +128,10 @@ class Keeper:
         behind = len(entries) == count
         backlog = (await self._w.log.backlog([shard]))[shard] if behind else 0
         telemetry.LOG_BACKLOG.labels(shard=str(shard)).set(backlog)
-        if not behind:
-            self._shards.caught_up.add(shard)
-            if samples > _MANY_SAMPLES:
-                await asyncio.sleep(begun + _GATHER_SECONDS - time.monotonic())
+        if behind:
+            return 0.0
+        self._shards.caught_up.add(shard)
+        return _GATHER_SECONDS if samples > _MANY_SAMPLES else _BREATH_SECONDS if entries else 0.0
 
     async def _show(self, shard: int, unapplied: _Unapplied, entries: list[Entry]) -> None:
         """Bring the head to where the log is after these entries."""

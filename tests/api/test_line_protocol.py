@@ -9,7 +9,6 @@ import httpx
 import pytest
 from redis.asyncio import Redis
 
-from service.api import line_protocol
 from service.app import create_app
 from service.domain.clock import ManualClock
 from service.domain.tenants import PLATFORM, Role
@@ -26,13 +25,6 @@ GZIP = {"Content-Encoding": "gzip"}
 BOMB = gzip.compress(b"x" * (33 << 20), mtime=0)
 
 
-def app_of(parts: Wiring) -> httpx.ASGITransport:
-    app = create_app(parts)
-    if not any(getattr(route, "path", "") == "/write" for route in app.routes):
-        app.include_router(line_protocol.router)
-    return httpx.ASGITransport(app)
-
-
 @pytest.fixture
 async def parts(settings: Settings, redis: Redis, clock: ManualClock) -> AsyncIterator[Wiring]:
     await prepare(settings)
@@ -44,7 +36,9 @@ async def parts(settings: Settings, redis: Redis, clock: ManualClock) -> AsyncIt
 
 @pytest.fixture
 async def http(parts: Wiring) -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(transport=app_of(parts), base_url="http://offbeat.test") as client:
+    async with httpx.AsyncClient(
+        transport=httpx.ASGITransport(create_app(parts)), base_url="http://offbeat.test"
+    ) as client:
         yield client
 
 
@@ -239,7 +233,9 @@ async def test_a_store_that_is_down_answers_503_with_retry_after(
     down = settings.model_copy(update={"redis_url": "unix:///nowhere/store.sock"})
     async with (
         wired(down) as broken,
-        httpx.AsyncClient(transport=app_of(broken), base_url="http://t") as client,
+        httpx.AsyncClient(
+            transport=httpx.ASGITransport(create_app(broken)), base_url="http://t"
+        ) as client,
     ):
         answer = await client.post(V2, content=LINE, headers=headers)
     assert answer.status_code == 503

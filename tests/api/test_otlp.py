@@ -8,14 +8,12 @@ from typing import Any
 
 import httpx
 import pytest
-from fastapi import FastAPI
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
     ExportMetricsServiceRequest,
     ExportMetricsServiceResponse,
 )
 from redis.asyncio import Redis
 
-from service.api import otlp
 from service.app import create_app
 from service.domain.clock import ManualClock
 from service.domain.tenants import Role
@@ -38,16 +36,9 @@ async def parts(settings: Settings, redis: Redis, clock: ManualClock) -> AsyncIt
         yield made
 
 
-def make_app(parts: Wiring) -> FastAPI:
-    app = create_app(parts)
-    if not any(getattr(route, "path", "") == PATH for route in app.routes):
-        app.include_router(otlp.router)
-    return app
-
-
 @pytest.fixture
 async def http(parts: Wiring) -> AsyncIterator[httpx.AsyncClient]:
-    transport = httpx.ASGITransport(make_app(parts))
+    transport = httpx.ASGITransport(create_app(parts))
     async with httpx.AsyncClient(transport=transport, base_url="http://offbeat.test") as client:
         yield client
 
@@ -216,7 +207,7 @@ async def test_a_store_that_is_down_answers_503_with_retry_after(
 ) -> None:
     down = settings.model_copy(update={"redis_url": "unix:///nowhere/store.sock"})
     async with wired(down, clock) as broken:
-        transport = httpx.ASGITransport(make_app(broken))
+        transport = httpx.ASGITransport(create_app(broken))
         async with httpx.AsyncClient(transport=transport, base_url="http://t") as client:
             answer = await client.post(
                 PATH, content=in_protobuf(gauge(clock)), headers=key | PROTOBUF

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from redis.asyncio import Redis
 
-from service.api import remote_write
+from service.api import recording
 from service.app import create_app
 from service.domain.clock import ManualClock
 from service.domain.series import Series
@@ -70,10 +70,8 @@ def t(clock: ManualClock) -> int:
 
 
 def calling(parts: Wiring) -> httpx.AsyncClient:
-    app = create_app(parts)
-    if PATH not in app.openapi()["paths"]:
-        app.include_router(remote_write.router)
-    return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://offbeat.test")
+    transport = httpx.ASGITransport(create_app(parts))
+    return httpx.AsyncClient(transport=transport, base_url="http://offbeat.test")
 
 
 @pytest.fixture
@@ -128,7 +126,7 @@ async def test_a_large_request_is_kept_as_a_whole(
     values = np.random.default_rng(0).random(12_000).tolist()
     message = b"".join(series("m", v, t, n=str(n)) for n, v in enumerate(values))
     body = snappy(message)
-    assert len(body) > remote_write._LARGE
+    assert len(body) > recording.LARGE
     answer = await http.post(PATH, content=body, headers=await key(parts))
     assert answer.status_code == 204, answer.text
     assert (await logged(parts)).v.tolist() == values

@@ -12,7 +12,7 @@ from fastapi import APIRouter
 from fastapi.routing import APIRoute
 
 import service.api
-from service.app import create_app
+from service.app import create_api
 from service.settings import Settings
 from service.wiring import wired
 
@@ -31,7 +31,7 @@ def routes() -> Iterator[APIRoute]:
 @pytest.fixture
 async def document(settings: Settings) -> dict[str, Any]:
     async with wired(settings) as wiring:
-        return create_app(wiring).openapi()
+        return create_api(wiring).openapi()
 
 
 async def test_every_path_is_in_the_reference_with_a_summary(document: dict[str, Any]) -> None:
