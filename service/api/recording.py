@@ -17,7 +17,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 #: Bodies from this size on, in bytes as sent, are read beside the event loop.
-LARGE = 64 << 10
+LARGE = 256 << 10
 
 
 async def beside(size: int, read: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

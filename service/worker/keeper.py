@@ -21,8 +21,9 @@ log = structlog.get_logger(__name__)
 #: Entries of one shard that are read together, and about so many samples.
 _ENTRIES_AT_ONCE = 500
 _SAMPLES_AT_ONCE = 200_000
-#: Real time that a read waits for the first entry.
+#: Real time that a read waits for the first entry; the second where others wait to be applied.
 _BLOCK_SECONDS = 0.2
+_LAST_SECONDS = 0.05
 #: Where so many samples came at once, more will. Then a read waits for more to come, and what was
 #: read waits for more to go to the chunks with it: to append many samples to a chunk costs little
 #: more than to append one. They are safe in the log meanwhile.
@@ -56,8 +57,6 @@ class _Unapplied:
     @property
     def due_in(self) -> float:
         """Seconds until they are to be applied."""
-        if not self.entries:
-            return _BLOCK_SECONDS
         if self.last <= _MANY_SAMPLES or self.samples >= _APPLY_SAMPLES:
             return 0.0  # no more come at present, or enough came
         return max(0.0, self.since + _APPLY_SECONDS - time.monotonic())
@@ -113,7 +112,7 @@ class Keeper:
     async def _read(self, shard: int, unapplied: _Unapplied) -> float:
         """Read on, and show it in the head; seconds from this read to the next."""
         count = self._at_once.setdefault(shard, 8)  # until it is known how large entries are
-        wait = min(_BLOCK_SECONDS, unapplied.due_in)
+        wait = min(_LAST_SECONDS, unapplied.due_in) if unapplied.entries else _BLOCK_SECONDS
         block_ms = round(wait * 1000) or None
         entries = await self._w.log.read(shard, unapplied.read, count=count, block_ms=block_ms)
         self._still(shard, unapplied)
