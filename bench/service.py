@@ -85,6 +85,8 @@ class Service:
             SLOW: "1" if self.slow else "",
             PROFILE: f"{self.profile}:{self.profiled}" if self.profile else "",
         }
+        if self.profile:
+            environment["API_PROCESSES"] = "1"  # there is one profile
         environment |= {variable(name): str(value) for name, value in self._settings.items()}
         self._log = (Path(self._folder.name) / "log").open("w+b")
         arguments = ["serve", "--data-dir", str(self.data), "--port", str(self.port)]
@@ -97,6 +99,7 @@ class Service:
             stderr=self._log,
         )
         self._wait(60, self._is_ready, "the service did not start")
+        self._wait(60, self._is_idle, "the service did not come to rest")
         self.redis = Redis(unix_socket_path=str(self.data / "store" / "store.sock"))
         self.admin_key = (self.data / "admin.key").read_text().strip()
         self.pids = self._children()
@@ -110,6 +113,15 @@ class Service:
             return False
         return ready.status_code == 200 and set(self._children()) == set(ROLES)
 
+    def _is_idle(self) -> bool:
+        """Whether each process has started: it is ready when one of the API's is."""
+        before = self._cpu_of_roles()
+        time.sleep(0.5)
+        return self._cpu_of_roles() - before < 0.05
+
+    def _cpu_of_roles(self) -> float:
+        return sum(_cpu(pid) for pids in self._children().values() for pid in pids)
+
     def _wait(self, seconds: float, condition: Callable[[], bool], message: str) -> None:
         deadline = time.monotonic() + seconds
         while not condition():
@@ -122,8 +134,8 @@ class Service:
         self._log.flush()
         return Path(self._folder.name, "log").read_text(errors="replace")[-3000:]
 
-    def _children(self) -> dict[str, int]:
-        found: dict[str, int] = {}
+    def _children(self) -> dict[str, list[int]]:
+        found: dict[str, list[int]] = {}
         for pid in _children_of(self.process.pid):
             try:
                 command = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
@@ -132,7 +144,7 @@ class Service:
             words = [word.decode() for word in command if word]
             if words:
                 role = words[-1] if words[-1] in ROLES else "store"
-                found.setdefault(role, pid)
+                found.setdefault(role, []).append(pid)
         return found
 
     def tenant(self, name: str, **quota: float) -> str:
@@ -171,9 +183,9 @@ class Service:
         memory = self.redis.info("memory")
         assert isinstance(memory, dict)
         return Reading(
-            {role: _cpu(pid) for role, pid in self.pids.items()},
+            {role: sum(map(_cpu, pids)) for role, pids in self.pids.items()},
             int(memory["used_memory"]),
-            _resident(self.pids["worker"]),
+            _resident(self.pids["worker"][0]),
         )
 
     def close(self) -> None:

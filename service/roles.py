@@ -2,7 +2,9 @@
 
 import asyncio
 import contextlib
+import os
 import signal
+import socket
 from collections.abc import AsyncIterator, Iterator
 from typing import Protocol
 
@@ -75,7 +77,9 @@ async def _run_api(parts: Wiring, stop: asyncio.Event) -> None:
     """Serve; while the store has not said that its data is laid out as we expect, 503."""
     gate = Gate(create_app(parts))
     settings = parts.settings
-    serving = asyncio.create_task(_serve(gate, settings.host, settings.port, stop))
+    serving = asyncio.create_task(
+        _serve(gate, settings.host, settings.port, stop, settings.listen_fd)
+    )
     checking = asyncio.create_task(_laid_out(parts, stop))
     try:
         await asyncio.wait({serving, checking}, return_when=asyncio.FIRST_COMPLETED)
@@ -119,7 +123,9 @@ async def _health(parts: Wiring, stop: asyncio.Event) -> AsyncIterator[None]:
         await serving
 
 
-async def _serve(app: ASGIApp, host: str, port: int, stop: asyncio.Event) -> None:
+async def _serve(
+    app: ASGIApp, host: str, port: int, stop: asyncio.Event, listen_fd: int = -1
+) -> None:
     config = uvicorn.Config(
         app,
         host=host,
@@ -131,7 +137,9 @@ async def _serve(app: ASGIApp, host: str, port: int, stop: asyncio.Event) -> Non
         lifespan="off",
     )
     server = _Server(config)
-    serving = asyncio.create_task(server.serve())
+    # A copy of the one that was handed down: it stays open for those who share it.
+    handed = None if listen_fd < 0 else [socket.socket(fileno=os.dup(listen_fd))]
+    serving = asyncio.create_task(server.serve(sockets=handed))
     stopping = asyncio.create_task(stop.wait())
     await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
     server.should_exit = True

@@ -43,6 +43,19 @@ class Settings(BaseSettings):
         validation_alias=_own("port"),
         description="Port the API listens on; 0 takes a free one.",
     )
+    api_processes: int = Field(
+        max(1, min(4, os.cpu_count() or 1)),
+        ge=1,
+        le=64,
+        description="Processes of the API that `offbeat serve` starts; they share its port.",
+    )
+    listen_fd: int = Field(
+        -1,
+        ge=-1,
+        validation_alias=_own("listen_fd"),
+        description="Listening socket that `offbeat serve` hands down to the API; "
+        "-1: it binds its own.",
+    )
     external_url: str = Field(
         "",
         description="How people reach the service, for links in notifications; "
@@ -342,6 +355,10 @@ def variable(name: str) -> str:
     return str(alias.choices[0]) if isinstance(alias, AliasChoices) else name.upper()
 
 
+#: Defaults that depend on the machine, as the page tells them.
+_BY_CORES = {"parallel_workers": "cores − 1", "api_processes": "cores, at most 4"}
+
+
 def configuration_page() -> str:
     """docs/configuration.md."""
     lines = [
@@ -357,8 +374,7 @@ def configuration_page() -> str:
         default = item.default
         if isinstance(default, SecretStr):
             default = default.get_secret_value()
-        if name == "parallel_workers":
-            default = "cores − 1"
+        default = _BY_CORES.get(name, default)
         shown = f"`{default}`" if str(default) else ""
         about = (item.description or "").replace("|", "\\|")
         lines.append(f"| `{variable(name)}` | {shown} | {about} |")

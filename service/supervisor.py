@@ -113,10 +113,27 @@ class Supervisor:
             self._children.append(_Child("store", store.launch, store.process))
         self.admin_key = asyncio.run(prepare(self.settings))
         environment = self._environment()
+        listening = self._listen()
         for role in ROLES:
-            start = _starter(role, environment)
-            self._children.append(_Child(role, start, start()))
+            handed = listening.fileno() if role == "api" else None
+            start = _starter(role, environment, handed)
+            for _ in range(self.settings.api_processes if role == "api" else 1):
+                self._children.append(_Child(role, start, start()))
         self._wait_until_ready()
+
+    def _listen(self) -> socket.socket:
+        """The socket that the processes of the API share.
+
+        It is ours, so that it outlives them: who comes while one starts again waits for another.
+        """
+        host, port = self.settings.host, self.settings.port
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        try:
+            listening = socket.create_server((host, port), family=family, backlog=2048)
+        except OSError as error:
+            raise ConfigurationError(f"{host}:{port} cannot be listened on: {error}") from error
+        self._stack.callback(listening.close)
+        return listening
 
     def _environment(self) -> dict[str, str]:
         shutil.rmtree(self._run_folder, ignore_errors=True)
@@ -134,9 +151,9 @@ class Supervisor:
 
     def _wait_until_ready(self, timeout: float = 60.0) -> None:
         deadline = time.monotonic() + timeout
-        api = next(c for c in self._children if c.name == "api")
+        apis = [c for c in self._children if c.name == "api"]
         while time.monotonic() < deadline:
-            if api.process.poll() is not None:
+            if any(api.process.poll() is not None for api in apis):
                 raise ConfigurationError("the API stopped at start; its message stands above")
             try:
                 if httpx.get(f"{self.url}/readyz", timeout=2, trust_env=False).status_code == 200:
@@ -196,11 +213,17 @@ class Supervisor:
         self._stack.close()
 
 
-def _starter(role: str, environment: Mapping[str, str]) -> Callable[[], "subprocess.Popen[bytes]"]:
+def _starter(
+    role: str, environment: Mapping[str, str], listening: int | None
+) -> Callable[[], "subprocess.Popen[bytes]"]:
+    handed = () if listening is None else (listening,)
+    environment = {**environment, **{variable("listen_fd"): str(fd) for fd in handed}}
+
     def start() -> "subprocess.Popen[bytes]":
         return subprocess.Popen(
             [sys.executable, "-m", "service.cli", role],
-            env=dict(environment),
+            env=environment,
+            pass_fds=handed,
             stdin=subprocess.DEVNULL,
             preexec_fn=die_with_parent,
             start_new_session=True,  # Ctrl-C reaches us, and we stop the children in order

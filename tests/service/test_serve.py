@@ -12,7 +12,7 @@ import pytest
 
 from service.storage.embedded import EmbeddedStore
 from tests.support.roles import PYTHON, wait_ready, wait_until
-from tests.support.served import Served, serving
+from tests.support.served import Served, children_of, serving
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
@@ -92,6 +92,26 @@ def test_children_die_with_a_killed_parent_and_are_restarted_when_they_die(
         served.process.kill()
         served.process.wait()
         wait_until(lambda: not any(map(_alive, children.values())), 10, "children outlived it")
+
+
+def test_while_one_process_of_the_api_is_away_another_answers(short_tmp: Path) -> None:
+    folder = short_tmp / "two"
+    folder.mkdir()
+
+    def apis() -> set[int]:
+        return {p for p, words in children_of(served.process.pid).items() if "api" in words}
+
+    with serving(folder, API_PROCESSES="2") as served:
+        killed = apis()
+        assert len(killed) == 2
+        for pid in killed:  # one after the other, the second when the first is back
+            os.kill(pid, signal.SIGKILL)
+            for _ in range(20):  # connections of their own; none is refused or lost
+                assert httpx.get(f"{served.url}/healthz", timeout=20).status_code == 200
+            wait_until(lambda: len(apis()) == 2 and pid not in apis(), 20, served.said)  # noqa: B023
+        assert not killed & apis()
+        record_and_read_back(served)
+        assert served.stop() == 0
 
 
 def test_against_redis_and_postgresql(

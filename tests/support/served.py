@@ -26,6 +26,7 @@ class Served:
     """It runs, and has said so. Its data lies in `data_dir`."""
 
     def __init__(self, folder: Path, environment: dict[str, str]) -> None:
+        environment = {"API_PROCESSES": "1"} | environment
         self.port = free_port("127.0.0.1")
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = folder / "log.txt"
