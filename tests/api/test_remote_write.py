@@ -123,7 +123,7 @@ async def test_a_large_request_is_kept_as_a_whole(
     await parts.tenants.set_quota(
         "acme", {"series": 20_000, "new_series_per_minute": 20_000}, "test"
     )
-    values = np.random.default_rng(0).random(12_000).tolist()
+    values = np.random.default_rng(0).random(20_000).tolist()
     message = b"".join(series("m", v, t, n=str(n)) for n, v in enumerate(values))
     body = snappy(message)
     assert len(body) > recording.LARGE
