@@ -44,10 +44,11 @@ class Settings(BaseSettings):
         description="Port the API listens on; 0 takes a free one.",
     )
     api_processes: int = Field(
-        max(1, min(4, os.cpu_count() or 1)),
+        max(1, min(4, (os.cpu_count() or 1) // 2)),
         ge=1,
         le=64,
-        description="Processes of the API that `offbeat serve` starts; they share its port.",
+        description="Processes of the API that `offbeat serve` starts; they share its port. "
+        "The worker and the store want cores too.",
     )
     listen_fd: int = Field(
         -1,
@@ -356,7 +357,7 @@ def variable(name: str) -> str:
 
 
 #: Defaults that depend on the machine, as the page tells them.
-_BY_CORES = {"parallel_workers": "cores − 1", "api_processes": "cores, at most 4"}
+_BY_CORES = {"parallel_workers": "cores − 1", "api_processes": "half the cores, 1 to 4"}
 
 
 def configuration_page() -> str:
