@@ -24,20 +24,23 @@ _SAMPLES_AT_ONCE = 200_000
 #: Real time that a read waits for the first entry; the second where others wait to be applied.
 _BLOCK_SECONDS = 0.2
 _LAST_SECONDS = 0.05
-#: Where so many samples came at once, more will. Then a read waits for more to come, and what was
-#: read waits for more to go to the chunks with it: to append many samples to a chunk costs little
-#: more than to append one. They are safe in the log meanwhile.
+#: Where so many samples came at once, more will. Then the next read waits for them to come, and
+#: what was read waits for more to go to the chunks with it, at most so long or so many: to append
+#: many samples to a chunk costs little more than to append one. They are safe in the log meanwhile.
 _MANY_SAMPLES = 2000
 _GATHER_SECONDS = 0.2
-#: The same where few come, so that a stream of small requests is not followed one by one.
-_BREATH_SECONDS = 0.02
 _APPLY_SECONDS = 1.0
 _APPLY_SAMPLES = 500_000
+#: Between reads where few come, so that a stream of small requests is not followed one by one.
+_BREATH_SECONDS = 0.02
 
 
 @dataclass(slots=True)
 class _Unapplied:
-    """What the head of a shard shows and its chunks do not contain yet."""
+    """What the head of a shard shows and its chunks do not contain yet.
+
+    `read` is the log's id up to which the head goes, `last` the samples that the last read brought.
+    """
 
     tenure: int
     read: bytes

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,9 @@ from redis.asyncio import Redis
 from service.domain.alerts import AlertState
 from service.domain.clock import SystemClock
 from service.domain.errors import ConfigurationError
+from service.domain.rules import Rule
 from service.domain.series import SCORE, Series
+from service.rules.evaluator import Judgement
 from service.settings import Settings
 from service.storage.append import LogWriter
 from service.storage.columns import Batch, Columns
@@ -136,7 +139,7 @@ async def test_a_rule_fires_resolves_and_one_that_fails_stops_no_other(
     await parts.rules.create("acme", good, "test")
     real = loops.evaluate
 
-    def evaluate(rule, *args, **kwargs):  # type: ignore[no-untyped-def]
+    def evaluate(rule: Rule, *args: Any, **kwargs: Any) -> list[Judgement]:
         if rule.name == "Broken":
             raise RuntimeError("this rule cannot be judged")
         return real(rule, *args, **kwargs)
