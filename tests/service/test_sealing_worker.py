@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -15,16 +14,10 @@ from service.storage import keys
 from service.storage.columns import Columns
 from service.wiring import prepare, wired
 from service.worker import Worker, loops
+from tests.support import whole
 
 HOUR = 3_600_000
 CPU = Series.of("cpu", {"host": "a"})
-
-
-async def until(condition: Callable[[], object], seconds: float = 15) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        await asyncio.sleep(0.02)
 
 
 async def test_what_is_over_is_sealed_and_late_samples_are_sealed_again(
@@ -45,7 +38,9 @@ async def test_what_is_over_is_sealed_and_late_samples_are_sealed_again(
         async def send(t: np.ndarray, v: np.ndarray) -> None:
             before = len(worker.head.columns("acme", CPU.id).t)
             await parts.writer.write("acme", [(CPU, Columns(t, v))])
-            await until(lambda: len(worker.head.columns("acme", CPU.id).t) == before + len(t))
+            await whole.until_true(
+                lambda: len(worker.head.columns("acme", CPU.id).t) == before + len(t)
+            )
 
         async def sealed(seconds: float) -> None:
             clock.set(clock.now() + seconds)

@@ -1,8 +1,7 @@
 """Workers on real stores: shares, restarts, scoring, judging."""
 
 import asyncio
-import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -51,13 +50,6 @@ async def working(parts: Wiring) -> AsyncIterator[Worker]:
         await asyncio.wait_for(running, 20)
 
 
-async def until(condition: Callable[[], object], seconds: float = 15) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        await asyncio.sleep(0.02)
-
-
 async def send(parts: Wiring, t: np.ndarray, v: np.ndarray) -> None:
     await parts.registry.register("acme", [PLAYS])
     log = LogWriter(parts.redis, parts.settings.log_shards, 1000)
@@ -73,11 +65,11 @@ def minutes(count: int) -> np.ndarray:
 async def test_workers_share_the_shards_and_take_over_from_one_that_leaves(parts: Wiring) -> None:
     every = list(range(parts.settings.log_shards))
     async with working(parts) as first:
-        await until(lambda: first.shards == every)
+        await whole.until_true(lambda: first.shards == every)
         async with working(parts) as second:
-            await until(lambda: len(first.shards) == len(second.shards) == 2)
+            await whole.until_true(lambda: len(first.shards) == len(second.shards) == 2)
             assert sorted(first.shards + second.shards) == every
-        await until(lambda: first.shards == every)
+        await whole.until_true(lambda: first.shards == every)
 
 
 async def test_a_restarted_worker_knows_what_the_last_one_stored(parts: Wiring) -> None:
@@ -85,10 +77,10 @@ async def test_a_restarted_worker_knows_what_the_last_one_stored(parts: Wiring) 
     v = np.sin(np.arange(500.0))
     async with working(parts) as first:
         await send(parts, t[:400], v[:400])
-        await until(lambda: len(first.head.columns("acme", PLAYS.id).t) == 400)
+        await whole.until_true(lambda: len(first.head.columns("acme", PLAYS.id).t) == 400)
     await send(parts, t[400:], v[400:])
     async with working(parts) as second:
-        await until(lambda: len(second.head.columns("acme", PLAYS.id).t) == 500)
+        await whole.until_true(lambda: len(second.head.columns("acme", PLAYS.id).t) == 500)
         found = second.head.columns("acme", PLAYS.id)
         assert np.array_equal(found.t, t)
         assert np.array_equal(found.v, v)
@@ -100,7 +92,7 @@ async def test_what_came_while_no_worker_ran_is_scored_once_and_only_once(parts:
     v[690] = 9.0
     async with working(parts) as first:
         await send(parts, t[:600], v[:600])
-        await until(lambda: len(first.head.columns("acme", PLAYS.id).t) == 600)
+        await whole.until_true(lambda: len(first.head.columns("acme", PLAYS.id).t) == 600)
     report = await parts.trainer.run(["acme"])
     assert report.trained == 1
     await asyncio.to_thread(parts.trainer.close)
@@ -114,7 +106,7 @@ async def test_what_came_while_no_worker_ran_is_scored_once_and_only_once(parts:
                 found = worker.head.columns("acme", score.id).t
                 return len(found) > 0 and int(found[-1]) == newest
 
-            await until(scored)
+            await whole.until_true(scored)
     stored = await _raw(parts, score)
     after = stored.t[stored.t > t[599]]
     assert np.array_equal(after, t[600:])
@@ -148,7 +140,7 @@ async def test_a_rule_fires_resolves_and_one_that_fails_stops_no_other(
     async with working(parts):
         now = minutes(1)
         await send(parts, now, np.array([9.0]))
-        await until(lambda: parts.engine.open("acme"))
+        await whole.until_true(lambda: parts.engine.open("acme"))
         assert parts.engine.open("acme")[0].state is AlertState.FIRING
         errors: dict[str, str] = {}
 
@@ -159,7 +151,7 @@ async def test_a_rule_fires_resolves_and_one_that_fails_stops_no_other(
         await whole.until(told)
         assert list(errors.values()) == ["this rule cannot be judged"]
         await send(parts, now + 1000, np.array([1.0]))
-        await until(lambda: not parts.engine.open("acme"))
+        await whole.until_true(lambda: not parts.engine.open("acme"))
     history, _ = await parts.alerts.history("acme")
     assert [(a.rule_name, a.state) for a in history] == [("Many", AlertState.RESOLVED)]
 
@@ -178,7 +170,7 @@ async def test_over_its_active_alerts_a_rule_says_so_and_has_its_turn_later(
     async with working(parts):
         now = minutes(1)
         await send(parts, now, np.array([9.0]))
-        await until(lambda: parts.engine.held("acme"))
+        await whole.until_true(lambda: parts.engine.held("acme"))
         assert active() == [first.rule.id]
         told: dict[str, str] = {}
         while not told:
@@ -188,8 +180,8 @@ async def test_over_its_active_alerts_a_rule_says_so_and_has_its_turn_later(
             "alerts that it may have"
         }
         await send(parts, now + 1000, np.array([4.0]))
-        await until(lambda: active() == [other.rule.id])
-        await until(lambda: not parts.engine.held("acme"))
+        await whole.until_true(lambda: active() == [other.rule.id])
+        await whole.until_true(lambda: not parts.engine.held("acme"))
 
 
 async def test_a_deleted_tenant_is_judged_no_more(parts: Wiring) -> None:
@@ -197,9 +189,9 @@ async def test_a_deleted_tenant_is_judged_no_more(parts: Wiring) -> None:
     await parts.rules.create("acme", rule, "test")
     async with working(parts) as worker:
         await send(parts, minutes(1), np.array([9.0]))
-        await until(lambda: parts.engine.open("acme"))
+        await whole.until_true(lambda: parts.engine.open("acme"))
         await parts.tenants.delete("acme", "test")
-        await until(lambda: "acme" not in worker.head.tenants())
+        await whole.until_true(lambda: "acme" not in worker.head.tenants())
         await send(parts, minutes(1) + 1000, np.array([10.0]))
         await asyncio.sleep(0.5)
         assert parts.engine.open("acme") == []

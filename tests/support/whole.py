@@ -49,3 +49,12 @@ async def until(condition: Callable[[], Awaitable[object]], seconds: float = 15)
     async with asyncio.timeout(seconds):
         while not await condition():  # noqa: ASYNC110 - it looks at other processes and stores
             await asyncio.sleep(0.02)
+
+
+async def until_true(condition: Callable[[], object], seconds: float = 15) -> None:
+    """The same for a condition that needs no waiting to be looked at."""
+
+    async def holds() -> object:
+        return condition()
+
+    await until(holds, seconds)
