@@ -1,4 +1,4 @@
-"""The ASGI applications: the API with its pages, and the small one of worker and scheduler."""
+"""The ASGI application: the API with its pages."""
 
 from fastapi import FastAPI
 from starlette.types import ASGIApp
@@ -37,7 +37,7 @@ Keys go in `Authorization: Bearer …` or `X-API-Key`; an admin key acts for the
 
 def create_app(wiring: Wiring) -> ASGIApp:
     """What the role `api` serves."""
-    recorders = (metrics.router, remote_write.router, otlp.router)
+    recorders = (metrics.router, remote_write.router, otlp.router, line_protocol.router)
     return Direct(create_api(wiring), recorders, wiring.settings.body_max_bytes)
 
 
@@ -74,13 +74,4 @@ def create_api(wiring: Wiring) -> FastAPI:
     app.mount("/static", pages.static_app(), name="static")
     problems.install(app)
     middleware.install(app, wiring.settings)
-    return app
-
-
-def create_health_app(wiring: Wiring) -> FastAPI:
-    """`/healthz`, `/readyz` and `/metrics` only."""
-    app = FastAPI(title="Offbeat health", docs_url=None, redoc_url=None, openapi_url=None)
-    app.state.wiring = wiring
-    app.include_router(health.router)
-    problems.install(app)
     return app

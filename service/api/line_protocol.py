@@ -3,18 +3,17 @@
 import base64
 import binascii
 import json
-from collections.abc import Callable, Coroutine
-from typing import Annotated, Any
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Annotated, Any, cast
 
 from fastapi import APIRouter, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
-from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 
 from service.api import problems
 from service.api.deps import authorize, tenant_of, wiring
-from service.api.recording import LARGE, admitted, beside, keep
+from service.api.recording import LARGE, Recorder, admitted, beside, keep
 from service.domain.errors import OffbeatError, Unauthenticated, UnsupportedMedia
 from service.domain.tenants import Permission
 from service.ingest.answer import Answer
@@ -44,8 +43,25 @@ _EXPECTED: tuple[type[Exception], ...] = (
 )
 
 
-class _InfluxRoute(APIRoute):
-    """Adds to each error what InfluxDB's clients look for: `code`, `message`, `error`."""
+class _InfluxRoute(Recorder):
+    """Adds to each error what InfluxDB's clients look for: `code`, `message`, `error`.
+
+    Its handlers take the request and text from the query, and find themselves who is asking.
+    """
+
+    async def take(self, request: Request) -> Response:
+        """What the handler answers."""
+        query: Mapping[str, str] = request.query_params if request.scope["query_string"] else {}
+        given = {
+            name: query[name]
+            for name in (field.alias for field in self.dependant.query_params)
+            if name in query
+        }
+        return cast(Response, await self.endpoint(request, **given))
+
+    def refusal(self, error: Exception) -> Response:
+        """The answer for an error."""
+        return _for_influx(problems.of(error))
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """The handler with its errors answered here."""
@@ -55,7 +71,7 @@ class _InfluxRoute(APIRoute):
             try:
                 return await handler(request)
             except _EXPECTED as error:
-                return _for_influx(problems.of(error))
+                return self.refusal(error)
 
         return answering
 

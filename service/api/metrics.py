@@ -8,13 +8,13 @@ from msgspec import json
 
 from service.api.deps import allow, tenant_of, wiring
 from service.api.problems import problem, retry_in
-from service.api.recording import admitted, beside, keep
+from service.api.recording import Recorder, admitted, beside, keep
 from service.domain.errors import UnsupportedMedia
 from service.domain.tenants import Permission, Principal
 from service.ingest.answer import Answer
 from service.ingest.json import decode
 
-router = APIRouter(tags=["record"])
+router = APIRouter(tags=["record"], route_class=Recorder)
 
 _METRIC: dict[str, Any] = {
     "type": "object",

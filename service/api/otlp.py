@@ -12,7 +12,7 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
 )
 
 from service.api.deps import allow, tenant_of, wiring
-from service.api.recording import LARGE, admitted, beside, keep
+from service.api.recording import LARGE, Recorder, admitted, beside, keep
 from service.domain.errors import OverLimit, UnsupportedMedia
 from service.domain.tenants import Permission, Principal
 from service.ingest.answer import Answer
@@ -20,7 +20,7 @@ from service.ingest.decoded import Decoded
 from service.ingest.inflate import gunzip
 from service.ingest.otlp import PointAnswer, decode_json, decode_protobuf
 
-router = APIRouter(tags=["record"])
+router = APIRouter(tags=["record"], route_class=Recorder)
 
 PROTOBUF = "application/x-protobuf"
 JSON = "application/json"

@@ -2,9 +2,16 @@
 
 import asyncio
 from collections.abc import Callable
-from typing import TYPE_CHECKING, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, ParamSpec, TypeVar, cast
+
+from fastapi import Request
+from fastapi.responses import Response
+from fastapi.routing import APIRoute
 
 from service import telemetry
+from service.api import problems
+from service.api.deps import authorize
+from service.domain.tenants import Permission
 from service.ingest.answer import Answer
 from service.ingest.decoded import Decoded
 from service.ingest.intake import Limits
@@ -18,6 +25,19 @@ T = TypeVar("T")
 
 #: Bodies from this size on, in bytes as sent, are read beside the event loop.
 LARGE = 256 << 10
+
+
+class Recorder(APIRoute):
+    """A route that records. `service.api.direct` serves it without the framework."""
+
+    async def take(self, request: Request) -> Response:
+        """What the handler answers; it takes the request and who is asking."""
+        principal = await authorize(request, Permission.RECORD)
+        return cast(Response, await self.endpoint(request, principal))
+
+    def refusal(self, error: Exception) -> Response:
+        """The answer for an error."""
+        return problems.of(error)
 
 
 async def beside(size: int, read: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

@@ -8,14 +8,14 @@ from fastapi.responses import Response
 
 from service.api.deps import allow, tenant_of, wiring
 from service.api.problems import problem, retry_in
-from service.api.recording import admitted, beside, keep
+from service.api.recording import Recorder, admitted, beside, keep
 from service.domain.errors import UnsupportedMedia
 from service.domain.tenants import Permission, Principal
 from service.ingest.answer import Answer
 from service.ingest.decoded import Decoded
 from service.ingest.remote_write import decode, inflate
 
-router = APIRouter(tags=["record"])
+router = APIRouter(tags=["record"], route_class=Recorder)
 
 _MEDIA = "application/x-protobuf"
 _PROTO = "prometheus.WriteRequest"

@@ -4,12 +4,13 @@ import base64
 import gzip
 import json
 from collections.abc import AsyncIterator
+from typing import Any
 
 import httpx
 import pytest
 from redis.asyncio import Redis
 
-from service.app import create_app
+from service.app import create_api, create_app
 from service.domain.clock import ManualClock
 from service.domain.tenants import PLATFORM, Role
 from service.settings import Settings
@@ -242,3 +243,44 @@ async def test_a_store_that_is_down_answers_503_with_retry_after(
     assert int(answer.headers["retry-after"]) >= 1
     assert answer.json()["code"] == "unavailable"
     assert json.loads(answer.content)["message"]
+
+
+async def pieces(count: int) -> AsyncIterator[bytes]:
+    for _ in range(count):
+        yield b"#" * (1 << 20)
+
+
+async def test_the_framework_would_answer_alike(http: httpx.AsyncClient, parts: Wiring) -> None:
+    writer, reader = await token(parts), await token(parts, Role.READER)
+    asked: list[tuple[str, str, dict[str, Any]]] = [
+        ("POST", "/api/v2/write", {"content": LINE, "headers": writer}),
+        ("POST", V2 + "&precision=", {"content": LINE, "headers": writer}),
+        ("POST", V2 + "&precision=x&precision=s", {"content": LINE, "headers": writer}),
+        ("POST", V2 + "&precision=s&precision=x", {"content": LINE, "headers": writer}),
+        ("POST", V2 + "&precision=%F0%9F%98%FF", {"content": LINE, "headers": writer}),
+        ("POST", V2 + "&p=x", {"content": LINE, "headers": writer}),
+        ("POST", V1 + "&p=", {"content": LINE, "headers": writer}),
+        ("POST", V1 + "&p=x", {"content": LINE, "headers": writer}),
+        ("POST", V1 + "&p=x", {"content": LINE}),
+        ("POST", V1, {"content": b'a t="x"', "headers": writer}),
+        ("POST", V1, {"content": b"a", "headers": writer}),
+        ("POST", V1, {"content": b"", "headers": writer}),
+        ("POST", V1, {"content": LINE, "headers": reader}),
+        ("POST", V2, {"content": LINE, "headers": writer | {"X-Tenant-ID": "nobody"}}),
+        ("POST", V2, {"content": LINE}),
+        *((method, V2, {"headers": writer}) for method in ("GET", "HEAD", "OPTIONS", "PUT")),
+    ]
+    transport = httpx.ASGITransport(create_api(parts))
+    async with httpx.AsyncClient(transport=transport, base_url="http://offbeat.test") as framework:
+        for method, path, request in asked:
+            direct = await http.request(method, path, **request)
+            expected = await framework.request(method, path, **request)
+            for answer in (direct, expected):
+                del answer.headers["x-request-id"]
+            assert direct.status_code == expected.status_code, (method, path)
+            assert sorted(direct.headers.multi_items()) == sorted(expected.headers.multi_items())
+            assert direct.content == expected.content, (method, path)
+        # A body of a length that nobody declared.
+        for client in (http, framework):
+            answer = await client.post(V2, content=pieces(11), headers=writer)
+            assert (answer.status_code, answer.json()["code"]) == (413, "request too large")
