@@ -5,13 +5,15 @@ import os
 from collections.abc import Awaitable
 
 import structlog
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import Response
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
+from service.api import problems
 from service.api.deps import wiring
 from service.api.problems import problem
+from service.wiring import Wiring
 
 log = structlog.get_logger(__name__)
 
@@ -65,3 +67,12 @@ async def _failure(name: str, check: Awaitable[object]) -> tuple[str, str]:
         log.warning("not ready", part=name, error=f"{type(cause).__name__}: {cause}"[:500])
         return name, type(cause).__name__  # addresses and passwords stay in the log
     return name, ""
+
+
+def create_health_app(parts: Wiring) -> FastAPI:
+    """What worker and scheduler serve: `/healthz`, `/readyz` and `/metrics` only."""
+    app = FastAPI(title="Offbeat health", docs_url=None, redoc_url=None, openapi_url=None)
+    app.state.wiring = parts
+    app.include_router(router)
+    problems.install(app)
+    return app

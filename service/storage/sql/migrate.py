@@ -1,21 +1,26 @@
-"""Bring a database to this program's tables."""
+"""Bring a database to this program's tables.
+
+Alembic is loaded when it is used: of all processes only the one that starts the others migrates.
+"""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
 
 from service.storage.sql.engine import Database
+
+if TYPE_CHECKING:
+    from alembic.config import Config
 
 #: Any number; the same in every replica, so that only one migrates at a time.
 _ADVISORY_LOCK = 7_013_556_201
 
 
-def alembic_config(connection: Connection) -> Config:
+def alembic_config(connection: Connection) -> "Config":
     """Alembic set up for our folder and this connection; no ini file."""
+    from alembic.config import Config
+
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
     config.attributes["connection"] = connection
@@ -23,6 +28,9 @@ def alembic_config(connection: Connection) -> Config:
 
 
 def _upgrade(connection: Connection) -> str:
+    from alembic import command
+    from alembic.runtime.migration import MigrationContext
+
     if connection.dialect.name == "postgresql":
         connection.execute(text("SELECT pg_advisory_xact_lock(:id)"), {"id": _ADVISORY_LOCK})
     config = alembic_config(connection)
@@ -39,5 +47,7 @@ async def migrate(database: Database) -> str:
 
 def latest_revision() -> str:
     """The revision that this program's code needs."""
+    from alembic.script import ScriptDirectory
+
     folder = Path(__file__).parent / "migrations"
     return ScriptDirectory(str(folder)).get_current_head() or ""
