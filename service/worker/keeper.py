@@ -9,7 +9,7 @@ from itertools import groupby
 import structlog
 
 from service import telemetry
-from service.domain.errors import LostLease
+from service.domain.errors import LostLease, OffbeatError
 from service.storage.chunks import by_tenant
 from service.storage.columns import Groups
 from service.storage.log import Entry
@@ -24,13 +24,15 @@ _SAMPLES_AT_ONCE = 200_000
 #: Real time that a read waits for the first entry; the second where others wait to be applied.
 _BLOCK_SECONDS = 0.2
 _LAST_SECONDS = 0.05
-#: Where so many samples came at once, more will. Then the next read waits for them to come, and
-#: what was read waits for more to go to the chunks with it, at most so long or so many: to append
-#: many samples to a chunk costs little more than to append one. They are safe in the log meanwhile.
-_MANY_SAMPLES = 2000
-_GATHER_SECONDS = 0.2
+#: While more comes, what was read waits for it to go to the chunks together, at most so long after
+#: the last time, or so many: to append many samples to a chunk costs little more than to append
+#: one, and while the store appends to thousands of chunks every request waits for it. What was read
+#: is safe in the log meanwhile.
 _APPLY_SECONDS = 1.0
 _APPLY_SAMPLES = 500_000
+#: Where so many samples came at once, the next read waits so long for more.
+_MANY_SAMPLES = 2000
+_GATHER_SECONDS = 0.2
 #: Between reads where few come, so that a stream of small requests is not followed one by one.
 _BREATH_SECONDS = 0.02
 
@@ -39,30 +41,30 @@ _BREATH_SECONDS = 0.02
 class _Unapplied:
     """What the head of a shard shows and its chunks do not contain yet.
 
-    `read` is the log's id up to which the head goes, `last` the samples that the last read brought.
+    `read` is the log's id up to which the head goes, `more` whether the last read brought
+    anything, `applied` when something was applied the last time. At most `most` entries wait.
     """
 
     tenure: int
     read: bytes
+    most: int
     entries: list[Entry] = field(default_factory=list)
     samples: int = 0
-    last: int = 0
-    since: float = 0.0
+    more: bool = False
+    applied: float = -_APPLY_SECONDS
 
     def add(self, entries: list[Entry], samples: int) -> None:
-        if not self.entries:
-            self.since = time.monotonic()
         self.entries += entries
         self.samples += samples
-        self.last = samples
+        self.more = True
         self.read = entries[-1].id
 
     @property
     def due_in(self) -> float:
-        """Seconds until they are to be applied."""
-        if self.last <= _MANY_SAMPLES or self.samples >= _APPLY_SAMPLES:
+        """Seconds until they are to be applied: none for what comes after a pause."""
+        if not self.more or self.samples >= _APPLY_SAMPLES or len(self.entries) >= self.most:
             return 0.0  # no more come at present, or enough came
-        return max(0.0, self.since + _APPLY_SECONDS - time.monotonic())
+        return max(0.0, self.applied + _APPLY_SECONDS - time.monotonic())
 
 
 class Keeper:
@@ -103,12 +105,27 @@ class Keeper:
             log.warning("shard lost", shard=shard, reason=str(error))
             self._shards.drop(shard)
 
+    async def finish(self) -> None:
+        """Bring the chunks to where the heads are; what fails is in the log for the next owner."""
+        waiting = [
+            self._apply(shard, unapplied)
+            for shard, unapplied in self._unapplied.items()
+            if unapplied.entries and self._shards.tenures.get(shard) == unapplied.tenure
+        ]
+        for error in await asyncio.gather(*waiting, return_exceptions=True):
+            if isinstance(error, OffbeatError):
+                log.warning("left in the log", reason=str(error))
+            elif isinstance(error, BaseException):
+                raise error
+
     def _of_tenure(self, shard: int) -> _Unapplied:
         """What is unapplied since the shard was taken the last time; nothing of times before."""
         tenure = self._shards.tenures[shard]
         found = self._unapplied.get(shard)
         if found is None or found.tenure != tenure:
-            found = _Unapplied(tenure, self._shards.positions[shard])
+            # Far from what makes the API refuse requests because the log is too long.
+            most = self._w.settings.log_backlog_max // 4
+            found = _Unapplied(tenure, self._shards.positions[shard], most)
             self._unapplied[shard] = found
         return found
 
@@ -126,7 +143,7 @@ class Keeper:
             fitting = _SAMPLES_AT_ONCE * len(entries) // max(1, samples)
             self._at_once[shard] = max(1, min(_ENTRIES_AT_ONCE, fitting))
         else:
-            unapplied.last = 0
+            unapplied.more = False
         behind = len(entries) == count
         backlog = (await self._w.log.backlog([shard]))[shard] if behind else 0
         telemetry.LOG_BACKLOG.labels(shard=str(shard)).set(backlog)
@@ -185,6 +202,7 @@ class Keeper:
         unapplied.entries = unapplied.entries[count:]
         samples = sum(len(entry.batch.id) for entry in applied)
         unapplied.samples -= samples
+        unapplied.applied = time.monotonic()
         telemetry.SAMPLES_STORED.inc(samples)
         self._shards.positions[shard] = applied[-1].id
 

@@ -82,6 +82,7 @@ class Worker:
             ]
             await asyncio.wait(loops)
             await _cancelled(hearing)
+        await self._keeper.finish()
         await self._shards.give_back()
 
     async def _repeat(self, step: Callable[[], Awaitable[None]], name: str) -> None:

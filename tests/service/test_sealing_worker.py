@@ -12,6 +12,7 @@ from service.domain.series import Series
 from service.settings import Settings
 from service.storage import keys
 from service.storage.columns import Columns
+from service.storage.redis import ask
 from service.wiring import prepare, wired
 from service.worker import Worker, loops
 from tests.support import whole
@@ -36,11 +37,13 @@ async def test_what_is_over_is_sealed_and_late_samples_are_sealed_again(
         running = asyncio.create_task(worker.run(stop))
 
         async def send(t: np.ndarray, v: np.ndarray) -> None:
-            before = len(worker.head.columns("acme", CPU.id).t)
             await parts.writer.write("acme", [(CPU, Columns(t, v))])
-            await whole.until_true(
-                lambda: len(worker.head.columns("acme", CPU.id).t) == before + len(t)
-            )
+            ((newest, _),) = await ask(redis, "XREVRANGE", keys.log(shard), "+", "-", "COUNT", 1)
+
+            async def applied() -> bool:
+                return bool(await redis.get(keys.position(shard)) == newest)
+
+            await whole.until(applied)
 
         async def sealed(seconds: float) -> None:
             clock.set(clock.now() + seconds)
