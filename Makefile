@@ -6,6 +6,9 @@ VENDOR := service/dashboard/static/vendor
 # Test processes: one more than cores, for some tests mostly wait.
 WORKERS ?= $(shell $(PYTHON) -c "import os; print((os.cpu_count() or 1) + 1)")
 
+# A process that starts reads what an earlier one compiled; the tests start a hundred.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: setup demo serve test bench fuzz soak check format lint types layers docs clean
 
 setup: $(VENV)/.installed $(VENDOR)/.installed

@@ -11,15 +11,24 @@ from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 import pytest
+import structlog
 from redis.asyncio import Redis
-from sqlalchemy import text
 
 from service.domain.clock import ManualClock
 from service.settings import Settings
 from service.storage.embedded import EmbeddedStore
 from service.storage.redis import connect
 from service.storage.sql.engine import Database
-from service.storage.sql.migrate import migrate
+from tests.support.migrated import emptied, migrated
+
+
+def pytest_configure() -> None:
+    """Show tracebacks in the log as Python does: with colours and locals one takes a second."""
+    *before, _ = structlog.get_config()["processors"]
+    plain = structlog.dev.ConsoleRenderer(
+        colors=False, exception_formatter=structlog.dev.plain_traceback
+    )
+    structlog.configure(processors=[*before, plain])
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -83,7 +92,7 @@ def fresh_postgres(postgres_server: str) -> str:
 async def sqlite(tmp_path: Path) -> AsyncIterator[Database]:
     """A migrated SQLite database."""
     database = Database(f"sqlite:///{tmp_path / 'offbeat.db'}")
-    await migrate(database)
+    await migrated(database)
     yield database
     await database.close()
 
@@ -92,10 +101,7 @@ async def sqlite(tmp_path: Path) -> AsyncIterator[Database]:
 async def postgres(postgres_server: str) -> AsyncIterator[Database]:
     """A migrated, empty PostgreSQL database."""
     database = Database(postgres_server)
-    async with database.begin() as connection:
-        await connection.execute(text("DROP SCHEMA public CASCADE"))
-        await connection.execute(text("CREATE SCHEMA public"))
-    await migrate(database)
+    await emptied(database)
     yield database
     await database.close()
 

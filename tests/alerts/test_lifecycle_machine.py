@@ -17,10 +17,10 @@ from service.domain.clock import ManualClock
 from service.settings import Settings
 from service.storage.redis import connect
 from service.storage.sql.engine import Database
-from service.storage.sql.migrate import migrate
 from service.storage.sql.tables import alerts, outbox, timers
 from service.storage.wake import WakeUps
 from tests.support.alerting import POLICY, TENANT, Bench, judged
+from tests.support.migrated import migrated
 
 REGIONS = ("eu", "us")
 LIMIT = 4
@@ -42,7 +42,7 @@ class Life(RuleBasedStateMachine):
     def begin(self, wait: float) -> None:
         async def start() -> Bench:
             database = Database(f"sqlite:///{Path(self.folder.name) / 'offbeat.db'}")
-            await migrate(database)
+            await migrated(database)
             # Nobody listens there: a wake-up that is lost must change nothing.
             self.client = connect("unix:///nowhere.sock")
             return Bench(

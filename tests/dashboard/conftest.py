@@ -13,8 +13,8 @@ from redis.asyncio import Redis
 from service.app import create_app
 from service.domain.tenants import PLATFORM, Role
 from service.settings import Settings
-from service.storage.sql.migrate import migrate
 from service.wiring import Wiring, wired
+from tests.support.migrated import migrated
 from tests.support.seed import Seed
 
 
@@ -38,7 +38,7 @@ class Site:
 async def site(settings: Settings, redis: Redis) -> AsyncIterator[Site]:
     """The service on a free port, with the tenants `acme` and `other`."""
     async with wired(settings) as parts:
-        await migrate(parts.database)
+        await migrated(parts.database)
         await parts.tenants.create("acme", "Acme Music", "test")
         await parts.tenants.create("other", "Other", "test")
         seed = Seed(redis, parts.database, time.time(), shards=settings.log_shards)

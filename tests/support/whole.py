@@ -10,15 +10,15 @@ from service.app import create_app
 from service.domain.clock import Clock
 from service.domain.tenants import PLATFORM, Role
 from service.settings import Settings
-from service.storage.sql.migrate import migrate
 from service.wiring import Wiring, wired
+from tests.support.migrated import migrated
 
 
 @asynccontextmanager
 async def made(settings: Settings, clock: Clock) -> AsyncIterator[Wiring]:
     """Every part, as the program makes it; the tenants acme and other exist."""
     async with wired(settings, clock) as parts:
-        await migrate(parts.database)
+        await migrated(parts.database)
         for tenant in ("acme", "other"):
             await parts.tenants.create(tenant, tenant.title(), "test")
         yield parts
