@@ -233,6 +233,8 @@ def _phrase(status: int) -> str:
 
 def _clean(text: str, limit: int = 2000) -> str:
     """Text that any JSON reader takes: no lone surrogates, no control characters, bounded."""
+    if text.isprintable() and len(text) <= limit:  # lone surrogates are not
+        return text
     safe = text[:limit].encode("utf-8", "replace").decode()
     return "".join(
         c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in safe

@@ -1,6 +1,7 @@
 """`POST /api/v1/write`: record what a Prometheus sends on."""
 
 from email.message import Message
+from functools import lru_cache
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request
@@ -69,16 +70,14 @@ def _read(body: bytes, answer: Answer) -> Decoded:
 def _check_media(request: Request) -> None:
     """`UnsupportedMedia` unless it is version 1.0, compressed."""
     given = request.headers.get("content-type", "")
-    header = Message()
-    header["content-type"] = given
-    proto = header.get_param("proto", _PROTO)
-    if header.get_content_type() != _MEDIA or not given:
+    kind, proto = _kind(given)
+    if kind != _MEDIA or not given:
         raise UnsupportedMedia(
             f"{given[:80]!r} is not taken here; send {_MEDIA}", where="Content-Type"
         )
     if proto != _PROTO:
         raise UnsupportedMedia(
-            f"{str(proto)[:80]!r} is not taken; remote write 1.0 is, with proto={_PROTO}",
+            f"{proto[:80]!r} is not taken; remote write 1.0 is, with proto={_PROTO}",
             where="Content-Type",
         )
     encoding = request.headers.get("content-encoding", "")
@@ -87,3 +86,11 @@ def _check_media(request: Request) -> None:
             f"Content-Encoding {encoding[:80]!r} is not taken here; remote write 1.0 is snappy",
             where="Content-Encoding",
         )
+
+
+@lru_cache(maxsize=64)
+def _kind(content_type: str) -> tuple[str, str]:
+    """The type and its parameter `proto`."""
+    header = Message()
+    header["content-type"] = content_type
+    return header.get_content_type(), str(header.get_param("proto", _PROTO))

@@ -6,7 +6,9 @@ Appends of a shard are made one at a time, and those that come meanwhile go toge
 A tenant's rates are token buckets in Redis, in Redis' own time, so they are exact however many
 API replicas take its requests. A request passes while there is a token for a sample left, and may
 leave the bucket in debt; so a request of any size passes, and the rate holds in the long run. While
-a bucket is empty nothing of the tenant can pass, so this process refuses without asking Redis.
+a bucket is empty nothing of the tenant can pass, so this process refuses without asking Redis; the
+request that empties it says for how long, so a tenant at many times its rates costs the store
+little more than one at its rates.
 """
 
 import asyncio
@@ -31,7 +33,7 @@ from service.storage.redis import store_errors
 #   count, number of requests, and of each of these: number of samples, their records.
 # Answers the length of the log if that is over the limit, else a code for each request: 0 kept,
 #   -1 the generation is over, otherwise twice the milliseconds until the tenant may send again,
-#   plus 1 if it is for the requests.
+#   plus 1 if it is for the requests: refused, or kept as the last for so long if it is negative.
 _APPEND = """
 local waiting = redis.call('XLEN', KEYS[1])
 if waiting > tonumber(ARGV[1]) then return waiting end
@@ -55,20 +57,24 @@ for key = 2, #KEYS, 3 do
       r = math.min(r, r_left + seconds * requests_rate)
     end
   end
+  local function wait()
+    local s_wait, r_wait = -s / samples_rate, (1 - r) / requests_rate
+    local code = 2 * (math.ceil(1000 * math.max(s_wait, r_wait)) + 1)
+    return r_wait > s_wait and code + 1 or code
+  end
   local kept, samples, records = 0, 0, {}
   for _ = 1, count do
     local code = 0
     if stale then
       code = -1
     elseif bounded and (s <= 0 or r < 1) then
-      local s_wait, r_wait = -s / samples_rate, (1 - r) / requests_rate
-      code = 2 * (math.ceil(1000 * math.max(s_wait, r_wait)) + 1)
-      if r_wait > s_wait then code = code + 1 end
+      code = wait()
       refused = refused + 1
     else
       local n = tonumber(ARGV[at])
       s, r, kept, samples = s - n, r - 1, kept + 1, samples + n
       if n > 0 then records[#records + 1] = ARGV[at + 1] end
+      if bounded and (s <= 0 or r < 1) then code = -wait() end
     end
     codes[#codes + 1] = code
     at = at + 2
@@ -172,9 +178,12 @@ class LogWriter:
         if code == _STALE:
             raise StaleSeries(f"series of {tenant!r} were deleted meanwhile")
         if code and quota is not None:
-            raise self._over(tenant, quota, code)
+            over = self._over(tenant, quota, abs(code))
+            if code > 0:
+                raise over
 
     def _over(self, tenant: str, quota: Quota, code: int) -> OverLimit:
+        """Note that the tenant's bucket is empty, and for how long."""
         seconds, of_requests = code / 2000, code % 2
         limit = (
             f"{quota.requests_per_second:g} requests"

@@ -141,3 +141,16 @@ async def test_a_store_that_hangs_is_reported_in_time_and_to_all_who_wait(redis:
                 break
             except Unavailable:
                 pass
+
+
+async def test_the_request_that_empties_a_bucket_closes_it(redis: Redis) -> None:
+    quota = replace(WIDE, requests_per_second=0.05)  # one, then one in 20 s
+    writer = LogWriter(redis, 1, 1000, ManualClock(NOON))
+    await writer.append("acme", samples(1), quota=quota)  # kept, and the last for now
+    with pytest.raises(OverLimit, match="more than its 0\\.05 requests") as caught:
+        writer.admit("acme")
+    assert 19 < caught.value.retry_after <= 20.1
+    assert await usage(redis) == {"samples": 1, "requests": 1}
+    batches = (writer.append("blue", samples(1, i), quota=quota) for i in range(3))
+    answers = await asyncio.gather(*batches, return_exceptions=True)
+    assert [type(answer) for answer in answers] == [type(None), OverLimit, OverLimit]
