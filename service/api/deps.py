@@ -68,7 +68,6 @@ async def authorize(
             f"this needs the permission {permission!s}, which the role {principal.role!s} lacks"
         )
     principal = await _acting(request, principal)
-    request.state.principal = principal
     structlog.contextvars.bind_contextvars(tenant=principal.tenant or PLATFORM)
     return principal
 

@@ -1,14 +1,18 @@
 """What every request passes: an id, limits, safe headers, one line in the log, its metrics."""
 
+import os
 import re
 import time
-import uuid
+from collections import defaultdict
 from http import HTTPStatus
+from typing import TypeVar, overload
 
 import structlog
 from fastapi import FastAPI
+from prometheus_client import Counter, Histogram
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -17,6 +21,8 @@ from service.api import problems
 from service.settings import Settings
 
 log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
 
 #: Scripts, styles and pictures of our own files only; nothing may frame us.
 CONTENT_SECURITY_POLICY = (
@@ -53,12 +59,30 @@ def install(app: FastAPI, settings: Settings) -> None:
     app.add_middleware(Edge, body_max_bytes=settings.body_max_bytes)
 
 
+class FirstHeaders(Headers):
+    """Headers that are looked up by one name after the other, in one step each."""
+
+    def __init__(self, scope: Scope) -> None:
+        super().__init__(scope=scope)
+        self._first = dict(reversed(self.raw))
+
+    @overload
+    def get(self, key: str, /) -> str | None: ...
+    @overload
+    def get(self, key: str, default: str | T, /) -> str | T: ...
+    def get(self, key: str, default: str | T | None = None, /) -> str | T | None:
+        """The first of that name."""
+        found = self._first.get(key.lower().encode("latin-1"))
+        return default if found is None else found.decode("latin-1")
+
+
 class Edge:
     """The outermost layer of our own. Pure ASGI: it never touches a body but to count it."""
 
     def __init__(self, app: ASGIApp, body_max_bytes: int) -> None:
         self._app, self._body_max_bytes = app, body_max_bytes
-        self._refusals: dict[str, telemetry.Interruption] = {}
+        self._refusals: dict[str, telemetry.Interruption] = defaultdict(telemetry.Interruption)
+        self._meters: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request; other kinds of connection pass untouched."""
@@ -66,11 +90,12 @@ class Edge:
             await self._app(scope, receive, send)
             return
         started = time.perf_counter()
-        headers, method = Headers(scope=scope), scope["method"]
+        headers, method = FirstHeaders(scope), scope["method"]
         request_id = headers.get("x-request-id", "")
         if not _REQUEST_ID.fullmatch(request_id):
-            request_id = uuid.uuid4().hex
-        structlog.contextvars.clear_contextvars()
+            request_id = os.urandom(16).hex()
+        # A request that waited behind another on its connection begins with that one's.
+        structlog.contextvars.unbind_contextvars("tenant")
         structlog.contextvars.bind_contextvars(request_id=request_id)
         answer = _Answer(send, request_id, bodiless=method == "HEAD")
         if method == "HEAD":
@@ -78,6 +103,8 @@ class Edge:
             scope = {**scope, "method": "GET"}
         try:
             await self._serve(scope, headers, receive, answer)
+        except ClientDisconnect:
+            pass  # in the middle of its body; nobody waits for an answer
         except Exception as error:
             if answer.status:  # too late for another answer; the server cuts the connection
                 raise
@@ -104,8 +131,15 @@ class Edge:
         """Count the request; one line in the log, unless it is one of very many."""
         method = method if method in _METHODS else "OTHER"
         route = getattr(scope.get("route"), "path", "") or "none"
-        telemetry.REQUESTS.labels(method, route, str(status)).inc()
-        telemetry.REQUEST_SECONDS.labels(method, route).observe(seconds)
+        meters = self._meters.get((method, route, status))
+        if meters is None:
+            meters = (
+                telemetry.REQUESTS.labels(method, route, str(status)),
+                telemetry.REQUEST_SECONDS.labels(method, route),
+            )
+            self._meters[method, route, status] = meters
+        meters[0].inc()
+        meters[1].observe(seconds)
         if route in _QUIET and not self._is_news(route, status):
             return
         log.info(
@@ -119,7 +153,7 @@ class Edge:
 
     def _is_news(self, route: str, status: int) -> bool:
         """Failures are, but of a store that is down only the first and one now and then."""
-        refusals = self._refusals.setdefault(route, telemetry.Interruption())
+        refusals = self._refusals[route]
         if status == HTTPStatus.SERVICE_UNAVAILABLE:
             return refusals.is_news("")
         if status < HTTPStatus.BAD_REQUEST:
@@ -161,19 +195,13 @@ class _Answer:
         if message["type"] == "http.response.start":
             self.status = message["status"]
             headers = list(message.get("headers", []))
-            present = {name.lower() for name, _ in headers}
-            headers += [item for item in _HEADERS.items() if item[0] not in present]
+            given = dict(headers)  # ASGI's names are lower case
+            headers += [item for item in _HEADERS.items() if item[0] not in given]
             headers.append((b"x-request-id", self._request_id))
-            if b"cache-control" not in present and _is_json(headers):
+            kind = given.get(b"content-type", b"").partition(b";")[0]
+            if b"json" in kind and b"cache-control" not in given:
                 headers.append((b"cache-control", b"no-store"))
             message = {**message, "headers": headers}
         elif message["type"] == "http.response.body" and self._bodiless:
             message = {**message, "body": b""}
         await self._send(message)
-
-
-def _is_json(headers: list[tuple[bytes, bytes]]) -> bool:
-    return any(
-        name.lower() == b"content-type" and b"json" in value.partition(b";")[0]
-        for name, value in headers
-    )

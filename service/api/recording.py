@@ -59,4 +59,5 @@ async def keep(
     """Keep the good samples and count; `answer` then names the others."""
     await parts.intake.record(tenant, decoded, limits, answer)
     telemetry.SAMPLES_ACCEPTED.inc(answer.accepted)
-    telemetry.SAMPLES_REJECTED.inc(answer.rejected)
+    if answer.rejected:
+        telemetry.SAMPLES_REJECTED.inc(answer.rejected)
