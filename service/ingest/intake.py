@@ -119,18 +119,21 @@ class Intake:
             known = _Known(await self._registry.generation(tenant))
             self._known[tenant] = known
         ids = await self._resolve(tenant, decoded, limits.quota, known, refused)
-        t = np.where(decoded.t_ms == NO_TIME, now_ms, decoded.t_ms)
+        t = decoded.t_ms
+        first = int(t.min()) if len(t) else now_ms
+        if first == NO_TIME:
+            t = np.where(t == NO_TIME, now_ms, t)
+            first = int(t.min())
         window = TimeWindow(
             now_ms - round(limits.quota.sample_age_seconds * 1000),
             now_ms + round(limits.max_ahead_seconds * 1000),
         )
-        keep = (ids >= 0) & (t >= window.start_ms) & (t <= window.end_ms)
-        whole = bool(keep.all())
-        if not whole:
+        batch = Batch(ids, t, decoded.values)
+        last = int(t.max()) if len(t) else now_ms
+        if refused.reasons or first < window.start_ms or last > window.end_ms:
+            keep = (ids >= 0) & (t >= window.start_ms) & (t <= window.end_ms)
             for row in np.flatnonzero(~keep & (ids >= 0)).tolist():
                 refused.reasons[row] = window.reason(int(t[row]))
-        batch = Batch(ids, t, decoded.values)
-        if not whole:
             batch = Batch(ids[keep], t[keep], decoded.values[keep])
         # A request of which nothing is kept still counts as one.
         await self._log.append(tenant, batch, quota=limits.quota, generation=known.generation)

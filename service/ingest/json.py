@@ -20,6 +20,8 @@ from service.ingest.limits import check_labels, check_name
 
 #: Not a time, in seconds, from here on.
 _NO_SECONDS = 1e15
+#: From so many items on, columns of all at once cost less than one item after the other.
+_MANY = 16
 _NO_LABELS = msgspec.Raw(b"{}")
 
 
@@ -51,7 +53,7 @@ def decode(body: bytes, tenant: str, answer: Answer) -> Decoded:
         metrics = _batch.decode(body)
     except (msgspec.MsgspecError, ValueError, RecursionError):
         return _each(_one_by_one(body, answer), tenant, answer)
-    usual = _usual(metrics, tenant)
+    usual = _usual(metrics, tenant) if len(metrics) >= _MANY else None
     return usual if usual is not None else _each(metrics, tenant, answer)
 
 
