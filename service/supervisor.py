@@ -152,15 +152,16 @@ class Supervisor:
     def _wait_until_ready(self, timeout: float = 60.0) -> None:
         deadline = time.monotonic() + timeout
         apis = [c for c in self._children if c.name == "api"]
-        while time.monotonic() < deadline:
-            if any(api.process.poll() is not None for api in apis):
-                raise ConfigurationError("the API stopped at start; its message stands above")
-            try:
-                if httpx.get(f"{self.url}/readyz", timeout=2, trust_env=False).status_code == 200:
-                    return
-            except httpx.HTTPError:
-                pass
-            time.sleep(0.05)
+        with httpx.Client(timeout=2, trust_env=False) as http:
+            while time.monotonic() < deadline:
+                if any(api.process.poll() is not None for api in apis):
+                    raise ConfigurationError("the API stopped at start; its message stands above")
+                try:
+                    if http.get(f"{self.url}/readyz").status_code == 200:
+                        return
+                except httpx.HTTPError:
+                    pass
+                time.sleep(0.05)
         raise Unavailable(f"the API did not become ready within {timeout:.0f} s")
 
     def watch(self) -> None:

@@ -31,6 +31,13 @@ def pytest_configure() -> None:
     structlog.configure(processors=[*before, plain])
 
 
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Name a large body by its size: a test's id goes between processes and into reports."""
+    if isinstance(val, bytes | str) and len(val) > 500:
+        return f"{argname} of {len(val)}"
+    return None
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Start the slow ones first: they mostly wait, and the others fill the time."""
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)

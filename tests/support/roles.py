@@ -54,15 +54,16 @@ def environment_of(
 def wait_ready(url: str, process: "subprocess.Popen[bytes]", log: Path) -> None:
     """Return when `/readyz` answers 200."""
     deadline = time.monotonic() + 40
-    while True:
-        assert process.poll() is None, log.read_text()
-        assert time.monotonic() < deadline, log.read_text()
-        try:
-            if httpx.get(f"{url}/readyz", timeout=2).status_code == 200:
-                return
-        except httpx.HTTPError:
-            pass
-        time.sleep(0.05)
+    with httpx.Client(timeout=2, trust_env=False) as http:
+        while True:
+            assert process.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, log.read_text()
+            try:
+                if http.get(f"{url}/readyz").status_code == 200:
+                    return
+            except httpx.HTTPError:
+                pass
+            time.sleep(0.05)
 
 
 def wait_until(condition: Any, seconds: float, message: str) -> Any:
