@@ -82,6 +82,7 @@ class Edge:
     def __init__(self, app: ASGIApp, body_max_bytes: int) -> None:
         self._app, self._body_max_bytes = app, body_max_bytes
         self._refusals: dict[str, telemetry.Interruption] = defaultdict(telemetry.Interruption)
+        self._over_rates: dict[str, telemetry.Interruption] = defaultdict(telemetry.Interruption)
         self._meters: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -152,7 +153,13 @@ class Edge:
         )
 
     def _is_news(self, route: str, status: int) -> bool:
-        """Failures are, but of a store that is down only the first and one now and then."""
+        """Failures are, but of a store that is down only the first and one now and then.
+
+        So is a tenant over its rates: to write a line for each request would be at others' cost.
+        """
+        if status == HTTPStatus.TOO_MANY_REQUESTS:
+            tenant = structlog.contextvars.get_contextvars().get("tenant", "")
+            return self._over_rates[tenant].is_news("")
         refusals = self._refusals[route]
         if status == HTTPStatus.SERVICE_UNAVAILABLE:
             return refusals.is_news("")
