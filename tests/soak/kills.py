@@ -11,7 +11,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import httpx
+
 from service.domain.errors import OffbeatError
+from service.storage import keys
+from service.storage.redis import ask
 from service.wiring import Wiring, wired
 from tests.soak.load import (
     ENVIRONMENT,
@@ -84,6 +88,7 @@ class _Killer:
     parts: Wiring
     book: Book
     plan: Plan
+    http: httpx.AsyncClient
     done: int = 0
     kills: Counter[str] = field(default_factory=Counter)
     starting: Counter[str] = field(default_factory=Counter)
@@ -99,10 +104,10 @@ class _Killer:
             due = self.done / (self.plan.kills + 1) * self.plan.samples
             await until(lambda due=due: self.book.settled >= due, 600)
             await asyncio.sleep(dice.uniform(*self.plan.pause))
+            role = await self._at_work(order_of)
             # When something is under way: a request, and a moment later its way to the chunks.
             await until(lambda: self.book.in_flight > 0, 1)
             await asyncio.sleep(dice.uniform(0, 0.03))
-            role = await self._running(order_of)
             order_of.remove(role)
             killed = await self._kill(role)
             if role in order_of and dice.random() < AGAIN:
@@ -111,17 +116,33 @@ class _Killer:
         if self.watching:
             await asyncio.wait(self.watching, timeout=60)
 
-    async def _running(self, roles: Sequence[str]) -> str:
-        """The first of the roles that has a process; those that start are struck on purpose."""
-        found: list[str] = []
+    async def _at_work(self, roles: Sequence[str]) -> str:
+        """The first of the roles whose process works; those that start are struck on purpose.
 
-        def any_runs() -> bool:
-            children = self.served.children()
-            found[:] = [role for role in roles if role in children]
-            return bool(found)
+        That it runs or that the API is connected to says nothing: the supervisor keeps the socket
+        open. Struck at birth again and again, it would be started ever more rarely.
+        """
+        deadline = time.monotonic() + 60
+        while True:
+            working = await self._working()
+            if found := [role for role in roles if role in working]:
+                return found[0]
+            assert time.monotonic() < deadline, self.served.said
+            await asyncio.sleep(0.05)
 
-        assert await until(any_runs, 60), self.served.said
-        return found[0]
+    async def _working(self) -> set[str]:
+        """Api and store if the API says that it is ready; the worker if it also holds a shard."""
+        children = self.served.children()
+        mark = f"-{children.get('worker')}."
+        try:
+            if (await self.http.get("/readyz")).status_code != 200:
+                return set()
+            leases = map(keys.lease, range(self.parts.settings.log_shards))
+            owners = await ask(self.parts.redis, "MGET", *leases)
+        except (httpx.HTTPError, OffbeatError):
+            return set()
+        holds = any(mark in owner.decode() for owner in owners if owner)
+        return {role for role in children if role != "worker" or holds}
 
     async def _kill(self, role: str, after: int = 0, wait: float = 0.0) -> int:
         """Kill the process of a role that is not `after`; its id."""
@@ -179,8 +200,11 @@ async def run(folder: Path, plan: Plan) -> Report:
         settings = settings_of(served)
         senders = senders_of(served, plan.senders_each, settings.log_shards)
         share = plan.samples // len(senders)
-        async with wired(settings) as parts:
-            killer = _Killer(served, parts, book, plan)
+        async with (
+            wired(settings) as parts,
+            httpx.AsyncClient(base_url=served.url, timeout=5, trust_env=False) as http,
+        ):
+            killer = _Killer(served, parts, book, plan, http)
             begun = time.monotonic()
             async with asyncio.TaskGroup() as group:
                 group.create_task(killer.run())
