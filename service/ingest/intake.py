@@ -13,6 +13,7 @@ from service.domain.series import Series
 from service.ingest.answer import Answer
 from service.ingest.decoded import NO_TIME, Decoded
 from service.ingest.limits import TimeWindow
+from service.ingest.repeats import Repeats
 from service.storage.append import LogWriter
 from service.storage.columns import Batch, Columns, Ids
 from service.storage.registry import Registered, SeriesRegistry
@@ -78,6 +79,7 @@ class Intake:
         self._log = log
         self._clock = clock
         self._known: dict[str, _Known] = {}
+        self._repeats = Repeats()
 
     def admit(self, tenant: str) -> None:
         """`OverLimit` while the tenant is over its rates: nothing of it need be read."""
@@ -148,6 +150,11 @@ class Intake:
         refused: _Refused,
     ) -> Ids:
         """Ids of the decoded samples' series; -1 where there is none, with the reason noted."""
+        owner, text = (known, decoded.protocol), decoded.text
+        if text is not None:
+            found = self._repeats.find(owner, text, len(decoded.values))
+            if found is not None:
+                return found
         cache = known.keys(decoded.protocol)
         ids: list[int | None] = list(map(cache.get, decoded.keys))
         if None in ids:
@@ -165,7 +172,10 @@ class Intake:
                     ids[row] = learned[key]
             known.make_room(learned, quota.series)
             cache.update(learned)
-        return np.array(ids, np.int64)
+        resolved = np.array(ids, np.int64)
+        if text is not None and not refused.reasons:
+            self._repeats.keep(owner, text, resolved)
+        return resolved
 
     async def _learn(
         self,
