@@ -25,27 +25,30 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(150)]
 
 
 @pytest.fixture
-def service(store: EmbeddedStore, tmp_path: Path) -> Iterator[tuple[str, str]]:
-    """URL of a running api with a worker, and a key that may record and read."""
+def service(store: EmbeddedStore, tmp_path: Path) -> Iterator[tuple[str, list[str]]]:
+    """URL of a running api with a worker, and keys of two tenants that may record and read."""
     database = f"sqlite:///{tmp_path / 'offbeat.db'}"
 
-    async def make() -> str:
+    async def make() -> list[str]:
+        keys = []
         options = Settings(data_dir=tmp_path, redis_url=store.url, database_url=database)
         await prepare(options)
         async with wired(options) as parts:
             await parts.redis.flushall()
-            await parts.tenants.create("acme", "Acme", "test")
-            _, key = await parts.keys.create("acme", Role.OPERATOR, "test", "test")
-        return key
+            for tenant in ("acme", "other"):
+                await parts.tenants.create(tenant, tenant.title(), "test")
+                _, key = await parts.keys.create(tenant, Role.OPERATOR, "test", "test")
+                keys.append(key)
+        return keys
 
-    key = asyncio.run(make())
+    keys = asyncio.run(make())
     environment = environment_of(tmp_path, store.url, database)
     url = f"http://127.0.0.1:{environment['OFFBEAT_PORT']}"
     log = tmp_path / "log.txt"
     processes = [start_role(role, environment, log) for role in ("api", "worker")]
     try:
         wait_ready(url, processes[0], log)
-        yield url, key
+        yield url, keys
     finally:
         for process in processes:
             end(process, signal.SIGKILL)
@@ -102,11 +105,13 @@ def _le_last(pair: str) -> tuple[bool, str]:
     return not pair.startswith(("instance", "job", "otel")), pair
 
 
-@pytest.mark.parametrize("compression", [Compression.NoCompression, Compression.Gzip])
-def test_what_the_sdk_measures_is_read_back(
-    service: tuple[str, str], compression: Compression
-) -> None:
-    url, key = service
+def test_what_the_sdk_measures_is_read_back(service: tuple[str, list[str]]) -> None:
+    url, keys = service
+    for key, compression in zip(keys, (Compression.NoCompression, Compression.Gzip), strict=True):
+        _send_and_read_back(url, key, compression)
+
+
+def _send_and_read_back(url: str, key: str, compression: Compression) -> None:
     exporter = OTLPMetricExporter(
         endpoint=f"{url}/v1/metrics",
         headers={"Authorization": f"Bearer {key}"},
