@@ -1,7 +1,8 @@
 """`fairness`: what a tenant notices of a neighbour who sends ten times what it may.
 
 Requests come due at fixed times (open loop), and latency counts from then. Both tenants live in
-one shard. B's runs alone and beside A alternate, so that what else the machine does meets both.
+one shard. B's runs alone and beside A alternate, so that what else the machine does meets both;
+where that is much, `first` lets the processes measured run before it.
 """
 
 import statistics
@@ -9,7 +10,7 @@ import time
 from dataclasses import asdict, dataclass, field
 
 from bench.load import Outcome, Plan, Sender
-from bench.service import Service
+from bench.service import Service, busy, put_first
 from service.domain.quotas import BURST_SECONDS
 from service.settings import Settings
 from service.storage.keys import shard_of
@@ -22,7 +23,7 @@ _B_RATE = 200.0
 _A_QUOTA = 50.0
 _TIMES = 10
 #: A's allowance for a burst is used up after so many seconds.
-_LEAD = 5.0
+_LEAD = 3.0
 
 
 @dataclass
@@ -34,6 +35,8 @@ class Fairness:
     other: list[Outcome] = field(default_factory=list)
     #: Samples that A's quota allows in the time from its first to its last request.
     allowed: float = 0.0
+    #: Cores that other programs used meanwhile.
+    disturbed: float = 0.0
     problems: list[str] = field(default_factory=list)
 
     @property
@@ -65,18 +68,20 @@ class Fairness:
         return {**asdict(self), "ratio": self.ratio, "errors": self.errors, "ok": self.ok}
 
 
-def measure(seconds: float = 5.0, pairs: int = 3, series: int = 1000) -> Fairness:
-    """Alternate B alone and B beside A, `pairs` times."""
+def measure(
+    seconds: float = 3.0, pairs: int = 6, series: int = 1000, *, first: bool = False
+) -> Fairness:
+    """Alternate B alone and B beside A, `pairs` times; `first` needs root."""
     found = Fairness()
     with Service() as service:
-        first, second = _of_one_shard()
+        greedy, modest = _of_one_shard()
         quota = {"requests_per_second": _A_QUOTA, "samples_per_second": _A_QUOTA * _PER_REQUEST}
         plan = Plan(
             protocol="remote_write",
             per_request=_PER_REQUEST,
             port=service.port,
             key=service.tenant(
-                second, requests_per_second=2 * _B_RATE, samples_per_second=2 * _B_RATE * 100
+                modest, requests_per_second=2 * _B_RATE, samples_per_second=2 * _B_RATE * 100
             ),
             series=series,
             seconds=seconds,
@@ -88,7 +93,7 @@ def measure(seconds: float = 5.0, pairs: int = 3, series: int = 1000) -> Fairnes
             protocol="remote_write",
             per_request=_PER_REQUEST,
             port=service.port,
-            key=service.tenant(first, **quota),
+            key=service.tenant(greedy, **quota),
             series=series,
             seconds=_LEAD + seconds,
             connections=8,
@@ -96,11 +101,14 @@ def measure(seconds: float = 5.0, pairs: int = 3, series: int = 1000) -> Fairnes
             runs=pairs,
         )
         with Sender(plan) as b, Sender(theirs) as a:
+            measured = [a.pid, b.pid, *(pid for role in service.pids.values() for pid in role)]
+            if first:
+                put_first(measured)
             b.warm()
             a.warm()
             b.start(2.0)  # connections and caches
             b.result()
-            begun = 0.0
+            begun, worked, own = 0.0, busy(), service.read().cpu
             for _ in range(pairs):
                 service.drain()
                 b.start()
@@ -111,6 +119,10 @@ def measure(seconds: float = 5.0, pairs: int = 3, series: int = 1000) -> Fairnes
                 found.beside.append(b.result())
                 found.other.append(a.result())
             elapsed = time.perf_counter() - begun
+            every = (*found.alone, *found.beside, *found.other)
+            ours = sum(service.read().cpu.values()) - sum(own.values())
+            ours += sum(run.cpu for run in every)
+            found.disturbed = max(0.0, busy() - worked - ours) / elapsed
             found.allowed = _A_QUOTA * _PER_REQUEST * (elapsed + BURST_SECONDS)
             if found.kept > found.allowed + theirs.connections * _PER_REQUEST:
                 found.problems.append(f"A: {found.kept} were taken, {found.allowed:.0f} allowed")

@@ -58,6 +58,7 @@ class Outcome:
     cpu: float = 0.0
     p50: float = 0.0
     p99: float = 0.0
+    p999: float = 0.0
     slowest: float = 0.0
     refused: int = 0  # 429
     unavailable: int = 0  # 503
@@ -189,7 +190,8 @@ class _Load:
             await asyncio.wait_for(self._ended.wait(), 120)
         seconds = time.perf_counter() - begun
         self._until = 0.0
-        p50, p99, slowest = np.percentile(tally.latencies or [0.0], [50, 99, 100]).tolist()
+        found = np.percentile(tally.latencies or [0.0], [50, 99, 99.9, 100])
+        p50, p99, p999, slowest = found.tolist()
         wrong = {s: n for s, n in tally.statuses.items() if s // 100 != 2}
         refused, unavailable = wrong.pop(429, 0), wrong.pop(503, 0)
         return Outcome(
@@ -199,6 +201,7 @@ class _Load:
             cpu=time.process_time() - cpu,
             p50=p50,
             p99=p99,
+            p999=p999,
             slowest=slowest,
             refused=refused,
             unavailable=unavailable,
@@ -376,6 +379,12 @@ class Sender:
         self._process.start()
         theirs.close()
         self._pipe.send(plan)
+
+    @property
+    def pid(self) -> int:
+        """Of the process."""
+        assert self._process.pid is not None
+        return self._process.pid
 
     def __enter__(self) -> "Sender":
         return self

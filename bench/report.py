@@ -88,7 +88,17 @@ def ingest(rows: Sequence[Comparison], before: str) -> None:
 def fairness(found: Fairness) -> None:
     """The table of `fairness`."""
     table = Table(title="Tenant B beside tenant A at ten times its quota", title_justify="left")
-    for name in ("", "requests/s", "p50 ms", "p99 ms", "429", "503", "errors", "not sent"):
+    for name in (
+        "",
+        "requests/s",
+        "p50 ms",
+        "p99 ms",
+        "p99.9 ms",
+        "429",
+        "503",
+        "errors",
+        "not sent",
+    ):
         table.add_column(name, justify="right" if name else "left")
     for name, load in (
         *((f"B alone, {n}", load) for n, load in enumerate(found.alone, 1)),
@@ -100,6 +110,7 @@ def fairness(found: Fairness) -> None:
             f"{load.requests / load.seconds:.0f}",
             f"{load.p50:.1f}",
             f"{load.p99:.1f}",
+            f"{load.p999:.1f}",
             str(load.refused),
             str(load.unavailable),
             str(load.errors),
@@ -110,7 +121,7 @@ def fairness(found: Fairness) -> None:
         f"p99 beside / alone: {found.ratio:.2f} (at most {P99_RATIO}); "
         f"errors of B: {found.errors} (none); "
         f"A had {found.kept:,} samples taken, its quota allows {found.allowed:,.0f} "
-        f"{'✓' if found.ok else '✗'}"
+        f"{'✓' if found.ok else '✗'}; other programs used {found.disturbed:.1f} cores meanwhile"
     )
     for problem in found.problems:
         out.print(problem, style="red", markup=False)
