@@ -24,6 +24,10 @@ def derive(key: bytes, purpose: str) -> bytes:
     return HKDF(SHA256(), 32, salt=None, info=f"offbeat {purpose}".encode()).derive(key)
 
 
+def _token(sealed: bytes) -> str:
+    return _VERSION + base64.urlsafe_b64encode(sealed).decode()
+
+
 class SecretBox:
     """Seals what must be readable again, e.g. a channel's webhook address.
 
@@ -38,7 +42,7 @@ class SecretBox:
         """A printable token; another one each time."""
         nonce = os.urandom(_NONCE_BYTES)
         sealed = nonce + self._cipher.encrypt(nonce, plaintext, context.encode())
-        return _VERSION + base64.urlsafe_b64encode(sealed).decode()
+        return _token(sealed)
 
     def open(self, token: str, context: str) -> bytes:
         """What was sealed; `CryptoError` if the token is not ours, of elsewhere, or changed."""
@@ -46,6 +50,8 @@ class SecretBox:
             raise CryptoError(f"the secret of {context} is not in a format that this version reads")
         try:
             sealed = base64.b64decode(token[len(_VERSION) :], altchars=b"-_", validate=True)
+            if token != _token(sealed):  # base64 has spare bits: other letters, the same bytes
+                raise ValueError("changed")
             return self._cipher.decrypt(
                 sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], context.encode()
             )

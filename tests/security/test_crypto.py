@@ -32,6 +32,14 @@ def test_a_changed_token_never_opens(position: int, letter: str) -> None:
             BOX.open(changed, "channel:acme:slack")
 
 
+def test_spare_bits_of_the_last_letter_count_too() -> None:
+    token = BOX.seal(b"https://hooks.example/abcdef", "channel:acme:slack").rstrip("=")
+    letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+    other = letters[letters.index(token[-1]) ^ 1]
+    with pytest.raises(CryptoError):
+        BOX.open(token[:-1] + other + "=", "channel:acme:slack")
+
+
 @pytest.mark.parametrize("token", ["", "v1.", "v1.AAAA", "v2.AAAA", "\x00", "v1.\ud800"])
 def test_what_we_did_not_seal_is_told_clearly(token: str) -> None:
     with pytest.raises(CryptoError, match="channel:acme:slack"):
