@@ -5,84 +5,113 @@ Its index is Hill's estimate ("A simple general approach to inference about the 
 distribution", Annals of Statistics 1975), shrunk towards a prior because tails are short of data.
 """
 
+from collections import deque
 from typing import Self
 
 import numpy as np
 
-from models.base import Array, ArrayMap, Arrays, floats
+from models.base import Array, ArrayMap, Arrays, Integers, floats
 
-#: Tail index that the data must argue against, and with how many observations' weight.
-PRIOR_INDEX, PRIOR_WEIGHT = 0.25, 8.0
 #: -log10 p never exceeds this.
 LARGEST_SURPRISE = 12.0
+#: Where ranks end and the tail begins: this share of the past lies below.
+BODY = 0.9
+#: Points of the body that a stored calibration keeps.
 KNOTS = 256
+
+
+class Window:
+    """The newest `size` values, in order of arrival and sorted."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._arrived: deque[Array] = deque()
+        self._count = 0
+        self.ordered: Array = np.zeros(0)
+
+    def add(self, values: Array, size: int | None = None) -> None:
+        """Take values (k,) in; the oldest leave, until `size` are left."""
+        size = min(self._size, self._size if size is None else size)
+        values = values[-size:]
+        while (over := self._count + len(values) - size) > 0 and self._arrived:
+            oldest = self._arrived.popleft()
+            leaving = np.sort(oldest[:over])
+            place = np.searchsorted(self.ordered, leaving)
+            nth = np.arange(len(leaving)) - np.searchsorted(leaving, leaving)
+            self.ordered = np.delete(self.ordered, place + nth)
+            self._count -= len(leaving)
+            if len(oldest) > over:
+                self._arrived.appendleft(oldest[over:])
+        new = np.sort(values)
+        self.ordered = np.insert(self.ordered, np.searchsorted(self.ordered, new), new)
+        self._arrived.append(values)
+        self._count += len(values)
 
 
 class TailCalibrator:
     """Maps scores ≥ 0 to a surprise: -log10 of the probability of a score at least as high.
 
-    On data like the past the probability is uniform; where the tail is lighter than a Pareto tail
-    the smallest probabilities come out too large, so that it errs on the quiet side. Many
-    equal scores share the highest probability they could have: a series that never changes is
-    never surprising.
+    `prior` is the tail index that the data must argue against, `weight` with how many
+    observations. Many equal scores share the highest probability they could have: a series that
+    never changes is never surprising.
     """
 
-    knots_: Array
-    surprises_: Array
+    body_: Array
+    ranks_: Array | None
+    count_: int
     threshold_: float
-    tail_: float
     index_: float
 
-    def fit(self, scores: Array) -> Self:
-        """Learn from past scores (n,), at least one."""
-        s = np.sort(np.maximum(scores, 0.0))
-        n = len(s)
-        beyond = max(1, min(round(0.1 * n), max(30, round(0.03 * n))))
-        self.threshold_ = max(float(s[n - beyond - 1] if n > beyond else s[-1]), 1e-12)
-        above = s[s > self.threshold_]
-        excess = np.log(above / self.threshold_)
+    def __init__(self, prior: float = 0.3, weight: float = 10.0) -> None:
+        self.prior, self.weight = prior, weight
+
+    def fit(self, ordered: Array) -> Self:
+        """Learn from past scores (n,) in ascending order, at least one."""
+        n = len(ordered)
+        self.count_ = n
+        cut = min(n - 1, int(BODY * n))
+        threshold = float(ordered[cut])
+        if threshold <= 0.0:
+            threshold = max(float(ordered.mean()), 1e-12)
+        self.threshold_ = threshold
+        above = ordered[np.searchsorted(ordered, threshold, side="right") :]
+        excess = np.log(above / threshold)
         if len(excess):  # one freak must not decide how heavy the tail is
             excess = np.minimum(excess, 10.0 * (float(np.median(excess)) + 1e-3))
-        self.index_ = float(
-            (excess.sum() + PRIOR_WEIGHT * PRIOR_INDEX) / (len(excess) + PRIOR_WEIGHT)
-        )
-        values, below = np.unique(s, return_index=True)
-        at_least = (n - below + 0.5) / (n + 1.0)
-        body = values <= self.threshold_
-        self.tail_ = float((len(above) + 0.5) / (n + 1.0))
-        values, at_least = values[body], at_least[body]
-        if len(values) > KNOTS:
-            keep = np.unique(np.linspace(0, len(values) - 1, KNOTS).round().astype(int))
-            values, at_least = values[keep], at_least[keep]
-        self.knots_ = values if len(values) else np.array([0.0])
-        self.surprises_ = -np.log10(np.minimum(at_least, 1.0)) if len(values) else np.zeros(1)
+        self.index_ = float((excess.sum() + self.weight * self.prior) / (len(above) + self.weight))
+        self.body_, self.ranks_ = ordered[: n - len(above)], None
         return self
 
     def surprise(self, scores: Array) -> Array:
         """-log10 p of each score (n,), between 0 and `LARGEST_SURPRISE`."""
-        s = np.maximum(scores, 0.0)
-        start = -np.log10(self.tail_)
-        inside = np.minimum(np.interp(s, self.knots_, self.surprises_, left=0.0), start)
-        excess = np.log10(np.maximum(s, self.threshold_) / self.threshold_) / self.index_
-        surprise = np.where(s > self.threshold_, start + excess, inside)
-        return np.asarray(np.clip(surprise, 0.0, LARGEST_SURPRISE))
+        below: Array | Integers = np.searchsorted(self.body_, scores)
+        if self.ranks_ is not None and len(self.body_):
+            below = np.interp(scores, self.body_, self.ranks_, right=self.count_ * BODY)
+        start = -np.log10(1.0 - BODY)
+        share = (self.count_ - below + 0.5) / (self.count_ + 1.0)
+        inside = np.minimum(np.maximum(-np.log10(share), 0.0), start)
+        excess = np.log10(np.maximum(scores, self.threshold_) / self.threshold_) / self.index_
+        surprise = np.where(scores > self.threshold_, start + excess, inside)
+        return np.asarray(np.minimum(surprise, LARGEST_SURPRISE))
 
     def to_arrays(self) -> Arrays:
-        """Knots of the body and three numbers of the tail."""
+        """Ranks at up to `KNOTS` points of the body, and the tail."""
+        places = np.linspace(0, len(self.body_) - 1, min(KNOTS, len(self.body_))).round()
+        knots, first = np.unique(self.body_[places.astype(np.int64)], return_index=True)
+        ranks = np.searchsorted(self.body_, knots) if self.ranks_ is None else self.ranks_[first]
         return {
-            "knots": self.knots_,
-            "surprises": self.surprises_,
-            "tail": np.array([self.threshold_, self.tail_, self.index_]),
+            "knots": np.stack([knots, ranks]),
+            "tail": np.array([self.count_, self.threshold_, self.index_]),
         }
 
     @classmethod
     def from_arrays(cls, arrays: ArrayMap) -> Self:
-        """Back from `to_arrays`."""
+        """Back from `to_arrays`: between the points ranks grow evenly."""
         calibrator = cls()
-        calibrator.knots_ = floats(arrays, "knots")
-        calibrator.surprises_ = floats(arrays, "surprises")
-        threshold, tail, index = (float(v) for v in floats(arrays, "tail"))
-        calibrator.threshold_, calibrator.tail_, calibrator.index_ = threshold, tail, index
+        count, threshold, index = (float(v) for v in floats(arrays, "tail"))
+        calibrator.count_, calibrator.threshold_ = round(count), threshold
+        calibrator.index_ = index
+        calibrator.body_, calibrator.ranks_ = floats(arrays, "knots")
         return calibrator
 
 

@@ -42,15 +42,13 @@ class CoreDistance:
         if len(X) > self.rows:
             rng = np.random.default_rng(self.seed)
             X = X[np.sort(rng.choice(len(X), self.rows, replace=False))]
-        from sklearn.cluster import DBSCAN  # scoring does without; it takes a second to import
-
         k = min(self.neighbours, len(X) - 1)
         distance = np.sqrt(squared_distances(X, X))
         np.fill_diagonal(distance, 0.0)
         reach = np.partition(distance, k, axis=1)[:, k]
         self.eps_ = float(np.quantile(reach, self.share)) + 1e-6
-        clusters = DBSCAN(eps=self.eps_, min_samples=k + 1, metric="precomputed").fit(distance)
-        self.core_ = X[clusters.core_sample_indices_]
+        # what makes a core point of DBSCAN: k neighbours within eps, besides itself
+        self.core_ = X[reach <= self.eps_]
         return self
 
     def score(self, X: Array) -> Array:

@@ -1,180 +1,334 @@
 """The detector: several opinions on a series, one probability.
 
 Each member's raw score is calibrated on its own past (`models.calibration`); the mean of the
-surprises, with a memory of the last rows, is calibrated once more. The result is 1 - p: on data
-like the past, a score of 0.999 is reached once in a thousand rows.
+surprises, with an echo of the last rows, is read as a probability by one map for all series. On
+data like the past, a score of 0.999 is reached once in a thousand rows.
+
+Everything is learned while walking over the rows: a block of rows is judged by what was learned
+from the rows before it, then learned from. So no row is ever judged by what came after it, and
+what a walk says about a row does not depend on how far it goes on.
 """
 
-import itertools
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple, Self
 
 import numpy as np
 
-from models.base import Array, ArrayMap, Arrays, Flags, Integers, Member, floats, nested, within
-from models.calibration import TailCalibrator, probability
-from models.density import CoreDistance
+from models.base import (
+    Array,
+    ArrayMap,
+    Arrays,
+    Flags,
+    Integers,
+    Member,
+    floats,
+    integer,
+    nested,
+    scalar,
+    within,
+)
+from models.calibration import TailCalibrator, Window, probability
 from models.explanation import Explanation
-from models.features import FEATURES, LEAD, MEMORY, Features
-from models.forest import IsolationForest
-from models.grid import Grid
+from models.features import FEATURES, LEAD, Features, Rows, decaying
+from models.grid import DAY_MS, Grid, Laid
+from models.members import DIRECT, LABELS, LEARNING, RESIDUALS
+from models.past import Past, Units
 from models.residual import Band
+from models.running import Newest
+from models.shape import Cells, Shape
+from models.suppression import MEMORY as ALERT_MEMORY
+from models.suppression import AlertRate, records
 
 #: Fewer rows teach nothing.
 ROWS_MIN = 64
-#: A detector is fitted up to each of these shares of its history and judged on what follows.
-FOLDS = (0.3, 0.4, 0.55, 0.75, 1.0)
-#: Rows over which a surprise is remembered, and how much it counts.
-ECHO_ROWS, ECHO = 12, 0.25
-#: Rows that a member looks at; older ones are another time's normal.
+#: Rows before the first block ends, and before members are fitted for the first time.
+FIRST, WARM = 16, 60
+#: Rows that members are fitted on; older ones are another time's normal.
 RECENT = 5000
+#: Members are fitted anew when the series has grown by this share, or by so many rows.
+REFIT = 1000
+GROWTH = 0.2
+#: Rows that raw scores are compared with, and the fewest that allow it.
+HISTORY, COMPARABLE = 20_000, 30
+#: Of the rows so far, the share that raw scores are compared with: the first ones were judged by
+#: what knew little. And so many at least.
+FRESH, FRESH_MIN = 0.7, 300
+#: How much the mean surprise of the last rows counts, and over how many rows it is taken.
+ECHO, ECHO_SPAN = 0.25, 15
+#: Quantiles of the mean surprise over normal rows of many series, and their -log10 p. Of the first
+#: ones, the body, a series has its own, against which these have the weight of so many rows.
+QUANTILES = np.array([0.02, 0.1, 0.25, 0.5, 0.75, 0.9, 0.99, 0.999, 0.9999])
+MEANS = np.array([0.12, 0.18, 0.25, 0.38, 0.61, 0.92, 1.8, 2.75, 3.6])
+SURPRISES = -np.log10(1.0 - QUANTILES)
+BODY, BODY_ROWS = 6, 200.0
+#: A body that reaches further than this is that of a series where something is wrong.
+HIGHEST_BODY = 1.5
+#: What the mean surprise and a new shape add to the strength of an alert.
+MEAN, NOVELTY = 1.2, 2.0
 LARGEST_SCORE = 1.0 - 1e-12
 
-
-class Columns:
-    """Member that looks at some features directly: the mean of their (soft) sizes."""
-
-    def __init__(self, columns: tuple[int, ...]) -> None:
-        self.columns = columns
-
-    def fit(self, X: Array) -> Self:
-        """Nothing to learn: features are in units of what is usual."""
-        return self
-
-    def score(self, X: Array) -> Array:
-        """Mean size of the chosen columns of each row (n, p)."""
-        return np.asarray(np.abs(X[:, list(self.columns)]).mean(axis=1))
-
-    def to_arrays(self) -> Arrays:
-        """The columns."""
-        return {"columns": np.array(self.columns, np.int64)}
-
-    @classmethod
-    def from_arrays(cls, arrays: ArrayMap) -> Self:
-        """Back from `to_arrays`."""
-        return cls(tuple(int(c) for c in np.asarray(arrays["columns"], np.int64)))
-
-
-def soft(Z: Array) -> Array:
-    """Keeps small z values, dampens large ones: distances stay about the usual rows."""
-    return np.asarray(np.sign(Z) * 4.0 * np.log1p(np.abs(Z) / 4.0))
-
-
-def hard(Z: Array) -> Array:
-    """Dampens from the start, for members that are after the extremes."""
-    return np.asarray(np.arcsinh(Z))
-
-
-def sizes(Z: Array) -> Array:
-    """Unsigned: high and low are alike."""
-    return np.abs(np.arcsinh(Z))
-
-
-class Part(NamedTuple):
-    """How a member is made, read back, and what it sees of the features."""
-
-    make: Callable[[int], Member]
-    load: Callable[[ArrayMap], Member]
-    view: Callable[[Array], Array]
-    label: str
-
-
 _PLACE = {name: place for place, name in enumerate(FEATURES)}
-PARTS: dict[str, Part] = {
-    "forest": Part(
-        lambda seed: IsolationForest(50, 256, seed),
-        IsolationForest.from_arrays,
-        sizes,
-        "isolation forest",
-    ),
-    "density": Part(
-        lambda seed: CoreDistance(10, 0.9, 400, seed),
-        CoreDistance.from_arrays,
-        soft,
-        "density (DBSCAN)",
-    ),
-    "neighbours": Part(
-        lambda seed: CoreDistance(2, 0.95, 500, seed),
-        CoreDistance.from_arrays,
-        hard,
-        "nearest normal rows (DBSCAN)",
-    ),
-    "residual": Part(
-        lambda seed: Columns((_PLACE["next"], _PLACE["hour"], _PLACE["day"])),
-        Columns.from_arrays,
-        sizes,
-        "forecast residual",
-    ),
-    "level": Part(lambda seed: Columns((_PLACE["level"],)), Columns.from_arrays, sizes, "level"),
-}
+_CALIBRATED = (*LEARNING, *DIRECT)
+_ECHO = decaying(ECHO_SPAN)
 
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """What a detector says about rows: all (n,), times in milliseconds, `score` in [0, 1)."""
+    """What a detector says about rows: all (n,), times in milliseconds.
+
+    `score` in [0, 1) is 1 - p. `alert` in [0, 1) is 0 but where an anomaly begins or gets worse;
+    there it is 1 - p of alerts: the share of normal rows that speak as loud.
+    """
 
     t_ms: Integers
     score: Array
+    alert: Array
     expected: Array
     lower: Array
     upper: Array
 
 
-@dataclass(frozen=True, slots=True)
-class _Fitted:
-    """Features and members, fitted on the same rows."""
+class Judged(NamedTuple):
+    """What is said about rows (n,): `each` (n, members) are surprises by `LABELS`.
 
-    features: Features
-    members: dict[str, Member]
+    `surprise` is -log10 p, `rarity` that of alerts, of which `strength` is the raw score.
+    """
 
-    @classmethod
-    def on(cls, y: Array, seen: Flags, first: int, grid: Grid, seed: int) -> "_Fitted":
-        features = Features().fit(y, seen, first, grid)
-        begin = max(0, len(y) - RECENT, min(2 * LEAD, len(y) // 4))
-        Z = features.transform(y, first, begin)[seen[begin:]]
-        members = {name: part.make(seed).fit(part.view(Z)) for name, part in PARTS.items()}
-        return cls(features, members)
+    surprise: Array
+    strength: Array
+    alert: Array
+    rarity: Array
+    each: Array
+    expected: Array
+    lower: Array
+    upper: Array
+    Z: Array
 
-    def raw(self, Z: Array) -> Array:
-        """Raw scores of rows of features: (n, members)."""
-        columns = [self.members[name].score(part.view(Z)) for name, part in PARTS.items()]
+
+class _Opinions:
+    """Members and calibrations: rows of features to surprises."""
+
+    def __init__(self, seed: int) -> None:
+        self._rng = np.random.default_rng(seed)
+        self._rows = Newest(RECENT, len(FEATURES) + 1)
+        self._pasts = {name: Window(HISTORY) for name in _CALIBRATED}
+        self._next_fit = WARM
+        self.members: dict[str, Member] = {}
+        self.calibrators: dict[str, TailCalibrator] = {}
+
+    def raw(self, Z: Array, shape: Array) -> dict[str, Array]:
+        """Raw scores (n,) by name."""
+        found = {name: np.abs(Z[:, _PLACE[name]]) for name in DIRECT}
+        for name, member in self.members.items():
+            found[name] = member.score(LEARNING[name].view(Z, shape))
+        return found
+
+    def surprise(self, raw: dict[str, Array], shape: Array) -> Array:
+        """Surprise of each member (n, members), in the order of `LABELS`."""
+        n = len(shape)
+        silent = np.zeros(n)
+        each = {
+            name: self.calibrators[name].surprise(raw[name])
+            if name in self.calibrators and name in raw
+            else silent
+            for name in _CALIBRATED
+        }
+        residual = np.mean([each[name] for name in RESIDUALS], axis=0)
+        columns = [*(each[name] for name in LEARNING), each["level"], residual, shape]
         return np.stack(columns, axis=1)
 
+    def learn(self, row: int, Z: Array, shape: Array, raw: dict[str, Array], most: int) -> None:
+        """Take measured rows in, the last of which was number `row` of the series.
 
-@dataclass(frozen=True, slots=True)
-class _Calibration:
-    """From raw scores to one surprise."""
+        Raw scores are compared with at most the newest `most`.
+        """
+        self._rows.add(np.column_stack((Z, shape)))
+        for name, scores in raw.items():
+            past = self._pasts[name]
+            past.add(scores, most)
+            if len(past.ordered) >= COMPARABLE:
+                self.calibrators[name] = TailCalibrator().fit(past.ordered)
+        if row >= self._next_fit and len(self._rows.rows) >= 2:
+            known = self._rows.rows
+            for name, part in LEARNING.items():
+                seed = int(self._rng.integers(1 << 30))
+                self.members[name] = part.make(seed).fit(part.view(known[:, :-1], known[:, -1]))
+            self._next_fit = row + min(int(row * GROWTH), REFIT)
 
-    members: list[TailCalibrator]
-    joint: TailCalibrator
+    def to_arrays(self) -> Arrays:
+        """Members and calibrations."""
+        arrays: Arrays = {}
+        for name, member in self.members.items():
+            arrays |= nested(f"member/{name}", member.to_arrays())
+        for name, calibrator in self.calibrators.items():
+            arrays |= nested(f"calibrator/{name}", calibrator.to_arrays())
+        return arrays
 
     @classmethod
-    def on(cls, raw: Array) -> "_Calibration":
-        members = [TailCalibrator().fit(column) for column in raw.T]
-        return cls(members, TailCalibrator().fit(cls._join(members, raw)[0]))
+    def from_arrays(cls, arrays: ArrayMap) -> Self:
+        """Back from `to_arrays`, to be asked, not to go on learning."""
+        opinions = cls(0)
+        for name, part in LEARNING.items():
+            if own := within(f"member/{name}", arrays):
+                opinions.members[name] = part.load(own)
+        for name in _CALIBRATED:
+            if own := within(f"calibrator/{name}", arrays):
+                opinions.calibrators[name] = TailCalibrator.from_arrays(own)
+        return opinions
 
-    @staticmethod
-    def _join(members: list[TailCalibrator], raw: Array) -> tuple[Array, Array]:
-        each = np.stack([m.surprise(s) for m, s in zip(members, raw.T, strict=True)], axis=1)
-        mean = each.mean(axis=1)
-        total = np.concatenate(([0.0], np.cumsum(mean)))
-        rows = np.arange(1, len(mean) + 1)
-        begin = np.maximum(rows - ECHO_ROWS, 0)
-        return mean + ECHO * (total[rows] - total[begin]) / (rows - begin), each
 
-    def judge(self, raw: Array, start: int) -> tuple[Array, Array]:
-        """Scores of raw[start:] and each member's surprise; the rows before are the echo's."""
-        joined, each = self._join(self.members, raw)
-        score = 1.0 - probability(self.joint.surprise(joined[start:]))
-        return np.clip(score, 0.0, LARGEST_SCORE), each[start:]
+class _Joint:
+    """From mean surprises to one: ranks on the series' own past, beyond them one map for all.
+
+    How far members agree differs between series, and with it how their mean is spread; its tail
+    is too short of data to be learned for each.
+    """
+
+    def __init__(self) -> None:
+        self._past = Window(HISTORY)
+        self._means = np.zeros(0)
+        self.body_ = MEANS[:BODY]
+
+    def join(self, each: Array, *, carried: bool = False) -> tuple[Array, Array]:
+        """Mean surprise of rows with surprises `each` (n, members), with an echo, and without."""
+        mean = each[:, :-1].mean(axis=1)  # the shape is part of others' rows, and of the alert
+        before = self._means if carried else mean[:0]
+        padded = np.concatenate((np.zeros(LEAD - 1 - len(before)), before, mean))
+        return mean + ECHO * np.convolve(padded, _ECHO[::-1], "valid"), mean
+
+    def surprise(self, joined: Array) -> Array:
+        """-log10 p of each mean surprise (n,)."""
+        means = np.concatenate(([0.0], self.body_, MEANS[BODY:]))
+        known = np.interp(joined, means, np.append(0.0, SURPRISES))
+        slope = (SURPRISES[-1] - SURPRISES[-2]) / (MEANS[-1] - MEANS[-2])
+        return np.asarray(known + np.maximum(joined - MEANS[-1], 0.0) * slope)
+
+    def learn(self, joined: Array, mean: Array, seen: Flags, most: int) -> None:
+        """Take rows in, of which `seen` (n,) are compared with later, at most `most` of them."""
+        self._means = np.concatenate((self._means, mean))[-(LEAD - 1) :]
+        self._past.add(joined[seen], most)
+        past = self._past.ordered
+        n = len(past)
+        if n >= COMPARABLE:
+            own = past[(QUANTILES[:BODY] * n).astype(np.int64)]
+            body = (n * own + BODY_ROWS * MEANS[:BODY]) / (n + BODY_ROWS)
+            self.body_ = body * min(1.0, HIGHEST_BODY / float(body[-1]))
+
+
+def _blocks(n: int, day: int) -> Iterator[tuple[int, int]]:
+    """Rows that are judged together: few at first, later a quarter of a day."""
+    start = 0
+    while start < n:
+        stop = min(n, start + min(max(start // 8, FIRST), max(64, day // 4)))
+        yield start, stop
+        start = stop
+
+
+class _Learned:
+    """All that is known about a series: how to judge rows, and how to learn from them."""
+
+    def __init__(self, day: int, units: Units, seed: int) -> None:
+        self.day, self.units = day, units
+        self.features, self.shape = Features(day), Shape()
+        self.opinions, self.joint, self.band = _Opinions(seed), _Joint(), Band()
+        self.alerts = AlertRate()
+        self._strengths = np.zeros(0)
+        self.lowest = np.inf
+
+    def judge(self, past: Past, start: int, stop: int, *, carried: bool = False) -> "_Block":
+        """What is said about past.x[start:stop]. `carried`: the rows before were learned last."""
+        rows = self.features.transform(past, start, stop, carried=carried)
+        novelty, cells = self.shape.surprise(past, start, stop)
+        raw = self.opinions.raw(rows.Z, novelty)
+        each = self.opinions.surprise(raw, novelty)
+        joined, mean = self.joint.join(each, carried=carried)
+        expected, scale = self.features.expect(rows, past.first + np.arange(start, stop))
+        lower, upper = self.band.around(expected, scale)
+        floor = self.units.apply(np.zeros(1))[0] if self.lowest >= 0 else -np.inf
+        lower = np.minimum(np.maximum(lower, floor), expected)
+        strength = MEAN * joined + NOVELTY * novelty
+        if carried and start < WARM:
+            strength[: WARM - start] = 0.0
+        before = self._strengths if carried else strength[:0]
+        alert = records(np.concatenate((before, strength)), len(before))
+        judged = Judged(
+            self.joint.surprise(joined),
+            strength,
+            alert,
+            self.alerts.rarity(alert),
+            each,
+            self.units.restore(expected),
+            self.units.restore(lower),
+            self.units.restore(np.maximum(upper, expected)),
+            rows.Z,
+        )
+        return _Block(
+            judged, rows, cells, raw, joined, mean, (past.x[start:stop] - expected) / scale
+        )
+
+    def learn(self, past: Past, start: int, stop: int, block: "_Block", seen: Flags) -> None:
+        """Learn from past.x[start:stop], just judged; `seen` marks measured rows."""
+        self.features.learn(past, start, stop, block.rows, seen)
+        self.shape.learn(block.cells)
+        self.lowest = min(self.lowest, float(self.units.restore(past.x[start:stop]).min()))
+        self._strengths = np.concatenate((self._strengths, block.judged.strength))[-ALERT_MEMORY:]
+        if start < FIRST:  # judged by nothing
+            return
+        if start >= WARM:
+            self.alerts.learn(block.judged.alert[seen])
+        most = max(FRESH_MIN, int(FRESH * stop))
+        self.joint.learn(block.joined, block.mean, seen, most)
+        novelty = block.judged.each[seen, -1]
+        raw = {name: scores[seen] for name, scores in block.raw.items()}
+        self.opinions.learn(stop, block.rows.Z[seen], novelty, raw, most)
+        self.band.learn(block.residual[seen])
+
+    def to_arrays(self) -> Arrays:
+        """Everything that judging needs."""
+        return {
+            **self.units.to_arrays(),
+            "day": np.array(self.day),
+            "lowest": np.array(self.lowest),
+            "joint": self.joint.body_,
+            **nested("features", self.features.to_arrays()),
+            **nested("shape", self.shape.to_arrays()),
+            **nested("opinions", self.opinions.to_arrays()),
+            **nested("band", self.band.to_arrays()),
+            **nested("alerts", self.alerts.to_arrays()),
+        }
+
+    @classmethod
+    def from_arrays(cls, arrays: ArrayMap) -> Self:
+        """Back from `to_arrays`, to judge, not to go on learning."""
+        learned = cls(integer(arrays, "day"), Units.from_arrays(arrays), 0)
+        learned.lowest = scalar(arrays, "lowest")
+        learned.joint.body_ = floats(arrays, "joint")
+        learned.features = Features.from_arrays(within("features", arrays))
+        learned.shape = Shape.from_arrays(within("shape", arrays))
+        learned.opinions = _Opinions.from_arrays(within("opinions", arrays))
+        learned.band = Band.from_arrays(within("band", arrays))
+        learned.alerts = AlertRate.from_arrays(within("alerts", arrays))
+        return learned
+
+
+class _Block(NamedTuple):
+    """Rows that were judged, and what is needed to learn from them."""
+
+    judged: Judged
+    rows: Rows
+    cells: list[Cells]
+    raw: dict[str, Array]
+    joined: Array
+    mean: Array
+    residual: Array
 
 
 class Detector:
     """Learns one series and scores new values of it.
 
-    After `fit`, `holdout_` has the scores and expectations of the later part of the history, each
-    row judged by a model and a calibration that had seen only rows before it.
+    `fit` walks over the history once. `scores_` then has what was said about each of its rows by
+    what had been learned from the rows before it, `holdout_` the same of the rows that count.
 
     Works best with a few weeks of data that are mostly normal. A pattern that the history holds
     several times is normal, whatever it means.
@@ -188,54 +342,51 @@ class Detector:
 
         Raises ValueError with fewer than `ROWS_MIN` finite values.
         """
-        usable = int(np.isfinite(values).sum())
+        finite = np.isfinite(values)
+        usable = int(finite.sum())
         if usable < ROWS_MIN:
             raise ValueError(f"values: {usable} finite rows, a detector needs {ROWS_MIN}")
-        self.grid_ = Grid.learn(t_ms)
+        self.grid_ = Grid.learn(t_ms[:WARM])
         laid = self.grid_.lay(t_ms, values)
-        y, seen, first, n = laid.y, laid.seen, laid.first, len(laid.y)
-        measured = np.append(np.flatnonzero(seen), n)
-        edges = [int(measured[round(share * (len(measured) - 1))]) for share in FOLDS]
-        self.low_floor_ = 0.0 if float(y.min()) >= 0 else -np.inf
-
-        raw = np.zeros((n, len(PARTS)))
-        score, expected, scale = np.zeros(n), np.zeros(n), np.ones(n)
-        lower, upper = np.zeros(n), np.zeros(n)
-        for a, b in itertools.pairwise(edges):
-            fitted = _Fitted.on(y[:a], seen[:a], first, self.grid_, self.seed)
-            raw[a:b] = fitted.raw(fitted.features.transform(y[:b], first, a))
-            expected[a:b], scale[a:b] = fitted.features.expect(y[:b], first, a)
-            if a > edges[0]:
-                past = edges[0] + np.flatnonzero(seen[edges[0] : a])
-                joint = _Calibration.on(raw[past])
-                begin = a - min(ECHO_ROWS, a - edges[0])
-                score[a:b] = joint.judge(raw[begin:b], a - begin)[0]
-                band = Band().fit((y[past] - expected[past]) / scale[past])
-                lower[a:b], upper[a:b] = self._limits(band, expected[a:b], scale[a:b])
-
-        # the first fold's model knew least: it counts only where rows are scarce
-        begin = edges[1] if n - edges[1] >= 200 else edges[0]
-        judged = begin + np.flatnonzero(seen[begin:])
-        self.calibration_ = _Calibration.on(raw[judged])
-        self.band_ = Band().fit((y[judged] - expected[judged]) / scale[judged])
-        self.fitted_ = _Fitted.on(y, seen, first, self.grid_, self.seed)
-
-        shown = np.flatnonzero(laid.at >= edges[1])
-        at = laid.at[shown]
-        self.holdout_ = Scores(t_ms[shown], score[at], expected[at], lower[at], upper[at])
-        inside = (y[judged] >= lower[judged]) & (y[judged] <= upper[judged])
-        error = np.abs(y[judged] - expected[judged])
+        judged = self._walk(laid)
+        place = np.maximum.accumulate(laid.at)  # a missing row shows what was expected before it
+        known = finite & (laid.at >= WARM)
+        self.scores_ = _scores(t_ms, judged, np.maximum(place, 0), known)
+        self.holdout_ = _rows_of(self.scores_, known)
+        inside = (values >= self.scores_.lower) & (values <= self.scores_.upper)
+        error = np.abs(values / 2 - self.scores_.expected / 2)[known]  # halves never overflow
         self.quality_: dict[str, float | int] = {
             "rows": usable,
             "step_seconds": self.grid_.step_ms / 1000,
             "period_rows": self.grid_.period,
-            "holdout_rows": len(shown),
-            "coverage": float(inside[judged >= edges[1]].mean()),
-            "median_error": float(np.median(error)),
+            "holdout_rows": int(known.sum()),
+            "coverage": float(inside[known].mean()) if known.any() else 1.0,
+            "median_error": 2 * float(np.quantile(error, 0.5, method="lower"))
+            if known.any()
+            else 0.0,
         }
-        keep = np.flatnonzero(np.isfinite(values))[-MEMORY - LEAD :]
+        keep = np.flatnonzero(finite)[-self.context :]
         self.tail_t_, self.tail_v_ = t_ms[keep], values[keep]
         return self
+
+    @property
+    def context(self) -> int:
+        """Rows before the first that is to be scored that have a say."""
+        return self.learned_.features.memory + LEAD + ALERT_MEMORY
+
+    def _walk(self, laid: Laid) -> Judged:
+        units = Units.of(laid.y[:FIRST])
+        past = Past(units.apply(laid.y), laid.first)
+        learned = _Learned(_season(self.grid_), units, self.seed)
+        said: list[Judged] = []
+        for start, stop in _blocks(len(past), learned.day):
+            block = learned.judge(past, start, stop, carried=True)
+            learned.learn(past, start, stop, block, laid.seen[start:stop])
+            said.append(block.judged)
+        self.learned_ = learned
+        judged = Judged(*(np.concatenate(columns) for columns in zip(*said, strict=True)))
+        judged.surprise[:WARM] = 0.0
+        return judged
 
     def score(self, t_ms: Integers, values: Array, n_new: int) -> Scores:
         """Scores of the newest `n_new` of the rows (n,) handed in; the others are context.
@@ -248,7 +399,7 @@ class Detector:
     def explain(self, t_ms: Integers, values: Array) -> Explanation:
         """Why the newest of the rows (n,) has its score."""
         scores, each, Z = self._judge(t_ms, values, 1)
-        surprises = {name: float(s) for name, s in zip(PARTS, each[-1], strict=True)}
+        surprises = {name: float(s) for name, s in zip(LABELS, each[-1], strict=True)}
         features = {name: float(z) for name, z in zip(FEATURES, Z[-1], strict=True)}
         return Explanation(
             t_ms=int(t_ms[-1]),
@@ -257,7 +408,7 @@ class Detector:
             expected=float(scores.expected[-1]),
             lower=float(scores.lower[-1]),
             upper=float(scores.upper[-1]),
-            member=PARTS[max(surprises, key=surprises.__getitem__)].label,
+            member=LABELS[max(surprises, key=surprises.__getitem__)],
             feature=max(features, key=lambda name: abs(features[name])),
             surprises=surprises,
             features=features,
@@ -265,59 +416,37 @@ class Detector:
 
     def _judge(self, t_ms: Integers, values: Array, n_new: int) -> tuple[Scores, Array, Array]:
         n_new = min(n_new, len(t_ms))
-        new = slice(len(t_ms) - n_new, len(t_ms))
+        begin = max(0, len(t_ms) - n_new - self.context)
+        t_ms, values = t_ms[begin:], values[begin:]
         before = self.tail_t_ < t_ms[0] if len(t_ms) else np.zeros(0, np.bool_)
-        skip = max(0, len(t_ms) - n_new - MEMORY - 2 * LEAD) if before.sum() == 0 else 0
-        t = np.concatenate((self.tail_t_[before], t_ms[skip:]))
-        v = np.concatenate((self.tail_v_[before], values[skip:]))
+        t = np.concatenate((self.tail_t_[before], t_ms))
+        v = np.concatenate((self.tail_v_[before], values))
         laid = self.grid_.lay(t, v)
         at = laid.at[len(t) - n_new :]
+        new_t = t_ms[len(t_ms) - n_new :]
         known = at >= 0
-        empty = np.zeros(n_new)
         if not known.any():
+            nothing = np.zeros(n_new)
             middle = np.full(n_new, float(np.median(self.tail_v_)))
-            result = Scores(t_ms[new], empty, middle, middle, middle)
-            return result, np.zeros((1, len(PARTS))), np.zeros((1, len(FEATURES)))
+            scores = Scores(new_t, nothing, nothing, middle, middle, middle)
+            return scores, np.zeros((1, len(LABELS))), np.zeros((1, len(FEATURES)))
+        past = Past(self.learned_.units.apply(laid.y), laid.first)
         start = int(at[known].min())
-        begin = max(0, start - ECHO_ROWS)
-        Z = self.fitted_.features.transform(laid.y, laid.first, begin)
-        score, each = self.calibration_.judge(self.fitted_.raw(Z), start - begin)
-        expected, scale = self.fitted_.features.expect(laid.y, laid.first, start)
-        lower, upper = self._limits(self.band_, expected, scale)
-        place = np.where(known, at - start, 0)
-        place = np.maximum.accumulate(place)
-        result = Scores(
-            t_ms[new],
-            np.where(known, score[place], 0.0),
-            expected[place],
-            lower[place],
-            upper[place],
-        )
-        return result, each[place], Z[start - begin :][place]
-
-    def _limits(self, band: Band, expected: Array, scale: Array) -> tuple[Array, Array]:
-        """The band, which does not go below 0 for series that never did."""
-        lower, upper = band.around(expected, scale)
-        lower = np.minimum(np.maximum(lower, self.low_floor_), expected)
-        return lower, np.maximum(upper, expected)
+        lead = max(0, start - LEAD - ALERT_MEMORY)
+        judged = self.learned_.judge(past, lead, len(past)).judged
+        judged = Judged(*(column[start - lead :] for column in judged))
+        place = np.maximum.accumulate(np.where(known, at - start, 0))
+        scores = _scores(new_t, judged, place, known)
+        return scores, judged.each[place], judged.Z[place]
 
     def to_arrays(self) -> Arrays:
-        """Everything that scoring needs; the hold-out scores are not kept."""
-        arrays: Arrays = {
+        """Everything that scoring needs; the scores of the history are not kept."""
+        return {
             **self.grid_.to_arrays(),
             "tail_t": self.tail_t_,
             "tail_v": self.tail_v_,
-            "low_floor": np.array(self.low_floor_),
-            **nested("features", self.fitted_.features.to_arrays()),
-            **nested("band", self.band_.to_arrays()),
-            **nested("joint", self.calibration_.joint.to_arrays()),
+            **nested("learned", self.learned_.to_arrays()),
         }
-        for (name, member), own in zip(
-            self.fitted_.members.items(), self.calibration_.members, strict=True
-        ):
-            arrays |= nested(f"member/{name}", member.to_arrays())
-            arrays |= nested(f"calibrator/{name}", own.to_arrays())
-        return arrays
 
     @classmethod
     def from_arrays(cls, arrays: ArrayMap) -> Self:
@@ -326,14 +455,37 @@ class Detector:
         detector.grid_ = Grid.from_arrays(arrays)
         detector.tail_t_ = np.asarray(arrays["tail_t"], np.int64)
         detector.tail_v_ = floats(arrays, "tail_v")
-        detector.low_floor_ = float(floats(arrays, "low_floor"))
-        detector.band_ = Band.from_arrays(within("band", arrays))
-        detector.fitted_ = _Fitted(
-            Features.from_arrays(within("features", arrays)),
-            {name: part.load(within(f"member/{name}", arrays)) for name, part in PARTS.items()},
-        )
-        detector.calibration_ = _Calibration(
-            [TailCalibrator.from_arrays(within(f"calibrator/{name}", arrays)) for name in PARTS],
-            TailCalibrator.from_arrays(within("joint", arrays)),
-        )
+        detector.learned_ = _Learned.from_arrays(within("learned", arrays))
         return detector
+
+
+def _season(grid: Grid) -> int:
+    """Rows of a day, of a week where a row is about a day."""
+    day = round(DAY_MS / grid.step_ms)
+    return day if day >= 2 else 7
+
+
+def _scores(t_ms: Integers, judged: Judged, place: Integers, known: Flags) -> Scores:
+    """Scores of rows that stand at `place` in what was judged; those not `known` score 0."""
+    score = np.clip(1.0 - probability(judged.surprise), 0.0, LARGEST_SCORE)
+    alert = np.clip(1.0 - probability(judged.rarity), 0.0, LARGEST_SCORE)
+    return Scores(
+        t_ms,
+        np.where(known, score[place], 0.0),
+        np.where(known, alert[place], 0.0),
+        judged.expected[place],
+        judged.lower[place],
+        judged.upper[place],
+    )
+
+
+def _rows_of(scores: Scores, chosen: Flags) -> Scores:
+    """Some rows of scores."""
+    return Scores(
+        scores.t_ms[chosen],
+        scores.score[chosen],
+        scores.alert[chosen],
+        scores.expected[chosen],
+        scores.lower[chosen],
+        scores.upper[chosen],
+    )

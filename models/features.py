@@ -1,17 +1,19 @@
 """Features of a regular series: how does each value stand to its own past?
 
 All are causal and signed, in units of what is usual for the series (z values), so that one
-setting serves every series. A value of 0 is what was expected.
+setting serves every series. A value of 0 is what was expected. What is usual is learned as rows
+pass: `transform` uses what is known, `learn` takes the rows in.
 """
 
-from typing import Self
+from typing import NamedTuple, Self
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from models.base import Array, ArrayMap, Arrays, Flags, Integers, floats, nested, within
-from models.grid import Grid
-from models.residual import RidgeAutoregression, ScaleOfDay, lag_means, winsorised_mean
+from models.base import Array, ArrayMap, Arrays, Flags, Integers, floats, integer, nested, within
+from models.past import Past
+from models.residual import Autoregression, Prediction
+from models.running import Newest, Size, SizeOfDay
 
 #: Name of each feature and what a person calls it.
 FEATURES = {
@@ -31,191 +33,238 @@ FEATURES = {
 }
 #: Features that are residuals of a prediction.
 PREDICTED = ("next", "hour", "day", "same_time")
-#: No feature looks further back; a context of so many rows and the new ones is always enough.
-MEMORY = 2400
-LONG, SHORT = 2000, 300
 #: Rows before the first that is wanted, from which running means start.
-LEAD = 20
-LARGEST_Z = 1e6
+LEAD = 60
+LARGEST_Z = 1e9
+#: Rows of the long level and the recent one, which is taken anew every few rows.
+LONG, RECENT, EVERY = 10_000, 300, 5
+#: Rows that changes of spread and mean are compared with, and over how many they are taken.
+CHANGES_SEEN, WIDTHS = 2000, (10, 40)
+_FEW = 10
+#: No past beyond this many rows is looked at: two weeks of minutes.
+MEMORY_MAX = 21_000
+
+
+def memory(day: int) -> int:
+    """Rows that features look back on."""
+    return min(14 * day + day // 24 + RECENT + EVERY, MEMORY_MAX)
+
+
+def decaying(span: int) -> Array:
+    """Weights of an exponential mean over the newest `LEAD` rows, the oldest first."""
+    weights = (1.0 - 2.0 / (span + 1)) ** np.arange(LEAD)[::-1]
+    return np.asarray(weights / weights.sum())
+
+
+_SHORT, _LONG = decaying(5), decaying(20)
+
+
+class Rows(NamedTuple):
+    """Features `Z` (n, 13) of some rows, and what `learn` needs to know of them."""
+
+    Z: Array
+    predictions: list[Prediction]
+    errors: list[Array]
+    from_level: Array
+    changes: list[Array]
+
+
+class Levels(NamedTuple):
+    """Centre and scale of something, as known by now."""
+
+    centre: float
+    scale: float
 
 
 class Features:
-    """Learns what is usual for a series and turns values into rows of `FEATURES`."""
+    """Learns what is usual for a series and turns values into rows of `FEATURES`.
 
-    def fit(self, y: Array, seen: Flags, first: int, grid: Grid) -> Self:
-        """Learn from values (n,) on `grid` from index `first`; `seen` marks measured cells."""
-        self.period_ = grid.period
-        middle, unit = typical(y[seen])
-        self.normal_ = np.array([middle, unit])
-        x = self._normalise(y)
-        n = len(x)
-        hour = int(np.clip(grid.rows_in(3600.0), 2, min(60, max(2, n // 10))))
-        horizons = (1, hour, max(hour, min(grid.period or hour, n // 3)))
-        trusted = seen.astype(np.float64)
-        self.regressions_ = [
-            RidgeAutoregression(h, grid.period, MEMORY).fit(x, trusted) for h in horizons
+    `day` is the length of the season in rows.
+    """
+
+    def __init__(self, day: int) -> None:
+        self.day = day
+        self.memory = memory(day)
+        hour = max(2, min(12, day // 8))
+        self.regressions = [Autoregression(h, day, self.memory) for h in (1, hour, day)]
+        self.sizes = [SizeOfDay(day) for _ in PREDICTED]
+        self._quick = (Size(2000.0), Size(max(5000.0, 3.0 * day)))
+        self._wander = Size(5000.0)
+        self._level = Newest(LONG)
+        self._level_errors = Newest(LONG)
+        self._spread = [Size(1e9) for _ in WIDTHS]
+        self._changes = [Newest(CHANGES_SEEN) for _ in range(2 * len(WIDTHS))]
+        self._errors = np.zeros(0)
+        # what `transform` uses of all that
+        self.quick_ = 0.0
+        self.wander_ = 0.0
+        self.level_ = Levels(0.0, np.inf)
+        self.spread_ = np.zeros(len(WIDTHS))
+        self.changes_ = [Levels(0.0, np.inf) for _ in self._changes]
+
+    def transform(self, past: Past, start: int, stop: int, *, carried: bool = False) -> Rows:
+        """Features of past.x[start:stop], each from its own past.
+
+        `carried`: the rows just before were the last that were learned, so their errors are known.
+        """
+        rows = np.arange(start, stop)
+        x = past.x[start:stop]
+        index = past.first + rows
+        least = _least(x)
+        predictions = [model.predict(past, rows) for model in self.regressions]
+        errors = [x - made.expected for made in predictions]
+        errors.append(x - self._same_time(past, rows))
+        residuals = [
+            error / np.maximum(size.at(index), least)
+            for error, size in zip(errors, self.sizes, strict=True)
         ]
-        index = first + np.arange(n)
-        errors = self._errors(x, 0)
-        self.scales_ = [ScaleOfDay(grid.period, 0.02).fit(e[seen], index[seen]) for e in errors]
-        plain = _local(x, first, 0)
-        centre = np.median(plain, axis=0)
-        spread = np.array([winsorised_mean(column) for column in np.abs(plain - centre).T])
-        centre[:2], spread[:2] = 0.0, 1.0  # levels are z values already
-        self.local_ = np.stack([centre, np.maximum(spread, 0.1)])
-        return self
+        from_level = x - self.level_.centre
+        level = from_level / (self.level_.scale + 1e-9 * (1.0 + abs(self.level_.centre)))
+        columns = [*residuals, level, _recent_level(past, start, stop, least)]
+        columns += self._running(past, start, errors[0], least, carried=carried)
+        changes = self._moves(past, start, stop)
+        for number, (values, known) in enumerate(zip(changes, self.changes_, strict=True)):
+            floor = least if number % 2 else 0.1
+            columns.append((values - known.centre) / (known.scale + floor))
+        Z = np.clip(np.nan_to_num(np.stack(columns, axis=1)), -LARGEST_Z, LARGEST_Z)
+        return Rows(Z, predictions, errors, from_level, changes)
 
-    def transform(self, y: Array, first: int, start: int) -> Array:
-        """Rows of features for y[start:], each from its own past: (n - start, 13)."""
-        x = self._normalise(y)
-        begin = max(0, start - LEAD)
-        index = first + np.arange(begin, len(x))
-        scaled = [
-            e / s.at(index) for e, s in zip(self._errors(x, begin), self.scales_, strict=True)
+    def learn(self, past: Past, start: int, stop: int, rows: Rows, trusted: Flags) -> None:
+        """Take past.x[start:stop] in, whose features are `rows`; not what is not `trusted`."""
+        x = past.x[start:stop]
+        index = past.first + np.arange(start, stop)
+        for model, made in zip(self.regressions, rows.predictions, strict=True):
+            model.learn(made, x, trusted)
+        for size, error in zip(self.sizes, rows.errors, strict=True):
+            size.learn(np.abs(error)[trusted], index[trusted])
+        nearest = np.abs(rows.errors[0])[trusted]
+        for quick in self._quick:
+            quick.learn(nearest)
+        self.quick_ = max(self._quick[0].mean, 0.5 * self._quick[1].mean)
+        self._wander.learn(np.abs(rows.from_level)[trusted])
+        self.wander_ = self._wander.mean
+        self._errors = np.concatenate((self._errors, rows.errors[0]))[-LEAD:]
+        self._level.add(x)
+        self._level_errors.add(np.abs(rows.from_level)[trusted])
+        errors = self._level_errors.values
+        if len(errors) >= _FEW:
+            scale = max(1.4826 * float(np.median(errors)), 0.3 * float(errors.mean()))
+            self.level_ = Levels(float(np.median(self._level.values)), scale)
+        else:
+            self.level_ = Levels(float(np.median(self._level.values)), np.inf)
+        for number, (values, kept) in enumerate(zip(rows.changes, self._changes, strict=True)):
+            kept.add(values)
+            before = kept.values[: -WIDTHS[number // 2]]
+            if len(before) >= 30:
+                self.changes_[number] = Levels(float(before.mean()), float(before.std()))
+        for number, width in enumerate(WIDTHS):
+            self._spread[number].learn(past.windows(width, start, stop).std(axis=1))
+            self.spread_[number] = self._spread[number].mean
+
+    def expect(self, rows: Rows, index: Integers) -> tuple[Array, Array]:
+        """Expectation about an hour ahead of rows at grid indices (n,), and the usual error."""
+        expected = rows.predictions[1].expected
+        return expected, np.maximum(self.sizes[1].at(index), _least(expected))
+
+    def _running(
+        self, past: Past, start: int, error: Array, least: Array, *, carried: bool
+    ) -> list[Array]:
+        """How far off the values have been for a while."""
+        if carried:
+            before = self._errors
+        else:
+            rows = np.arange(max(0, start - LEAD), start)
+            before = past.x[rows] - self.regressions[0].predict(past, rows).expected
+        scale = max(self.quick_, 0.02 * self.wander_)
+        floor = np.concatenate((np.full(len(before), least[0] if len(least) else 0.0), least))
+        z = np.clip(np.concatenate((before, error)) / (scale + floor), -8.0, 8.0)
+        z = np.concatenate((np.zeros(max(0, LEAD - 1 - len(before))), z))
+        size = np.abs(z)
+        count = len(error)
+        return [
+            np.convolve(values, weights[::-1], "valid")[-count:] if count else values[:0]
+            for values, weights in ((size, _SHORT), (size, _LONG), (z, _SHORT))
         ]
-        residuals = np.stack(scaled, axis=1)
-        skip = start - begin
-        surprise = np.clip(residuals[:, 0], -8.0, 8.0)
-        running = np.stack(
-            [
-                _windows(np.abs(surprise), 5, skip).mean(axis=1),
-                _windows(np.abs(surprise), LEAD, skip).mean(axis=1),
-                _windows(surprise, 5, skip).mean(axis=1),
-            ],
-            axis=1,
-        )
-        centre, spread = self.local_
-        plain = (_local(x, first, start) - centre) / spread
-        Z = np.concatenate([residuals[skip:], plain[:, :2], running, plain[:, 2:]], axis=1)
-        return np.asarray(np.clip(Z, -LARGEST_Z, LARGEST_Z))
 
-    def expect(self, y: Array, first: int, start: int) -> tuple[Array, Array]:
-        """Expectation of y[start:], an hour ahead, and the usual error: both (n - start,)."""
-        middle, unit = self.normal_
-        predicted = self.regressions_[1].predict(self._normalise(y), start)
-        scale = self.scales_[1].at(first + np.arange(start, len(y)))
-        return middle + unit * predicted, unit * scale
+    def _moves(self, past: Past, start: int, stop: int) -> list[Array]:
+        """Log spread and mean of the newest rows, for each width."""
+        found = []
+        for width, usual in zip(WIDTHS, self.spread_, strict=True):
+            window = past.windows(width, start, stop)
+            found.append(np.log(window.std(axis=1) + 0.02 * usual + 1e-12))
+            found.append(window.mean(axis=1))
+        return found
 
-    def _normalise(self, y: Array) -> Array:
-        middle, unit = self.normal_
-        return np.asarray(np.clip(y / unit - middle / unit, -LARGEST_Z, LARGEST_Z))
-
-    def _errors(self, x: Array, start: int) -> list[Array]:
-        now = x[start:]
-        errors = [now - regression.predict(x, start) for regression in self.regressions_]
-        errors.append(now - _same_time(x, self.period_, start))
-        return errors
+    def _same_time(self, past: Past, rows: Integers) -> Array:
+        """Median of the same time on up to seven earlier days; at first the recent median."""
+        around = self.day // 288
+        days = np.arange(1, max(1, min(7, (self.memory - around) // self.day)) + 1) * self.day
+        seasons = past.means(rows, np.maximum(days - around, 1), days + around)
+        known = ~np.isnan(seasons[:, 0])
+        result = np.empty(len(rows))
+        if known.any():
+            ordered = np.sort(seasons[known], axis=1)  # NaN sorts to the end
+            count = (~np.isnan(ordered)).sum(axis=1)
+            line = np.arange(len(ordered))
+            result[known] = (ordered[line, (count - 1) // 2] + ordered[line, count // 2]) / 2
+        if not known.all():
+            first = int(rows[~known][0])
+            recent = past.x[max(0, first - max(self.day, 50)) : first]
+            result[~known] = np.median(recent) if len(recent) else past.x[0]
+        return result
 
     def to_arrays(self) -> Arrays:
-        """Everything learned."""
+        """What `transform` uses."""
         arrays: Arrays = {
-            "period": np.array(self.period_),
-            "normal": self.normal_,
-            "local": self.local_,
+            "day": np.array(self.day),
+            "known": np.array([self.quick_, self.wander_, *self.level_]),
+            "spread": self.spread_,
+            "changes": np.array(self.changes_),
         }
-        for number, regression in enumerate(self.regressions_):
-            arrays |= nested(f"regression{number}", regression.to_arrays())
-        for number, scale in enumerate(self.scales_):
-            arrays |= nested(f"scale{number}", scale.to_arrays())
+        for number, model in enumerate(self.regressions):
+            arrays |= nested(f"regression{number}", model.to_arrays())
+        for number, size in enumerate(self.sizes):
+            arrays |= nested(f"size{number}", size.to_arrays())
         return arrays
 
     @classmethod
     def from_arrays(cls, arrays: ArrayMap) -> Self:
-        """Back from `to_arrays`."""
-        features = cls()
-        features.period_ = int(np.asarray(arrays["period"], np.int64))
-        features.normal_ = floats(arrays, "normal")
-        features.local_ = floats(arrays, "local")
-        features.regressions_ = [
-            RidgeAutoregression.from_arrays(within(f"regression{i}", arrays)) for i in range(3)
+        """Back from `to_arrays`, to be asked, not to go on learning."""
+        features = cls(integer(arrays, "day"))
+        features.regressions = [
+            Autoregression.from_arrays(within(f"regression{i}", arrays)) for i in range(3)
         ]
-        features.scales_ = [
-            ScaleOfDay.from_arrays(within(f"scale{i}", arrays)) for i in range(len(PREDICTED))
+        features.sizes = [
+            SizeOfDay.from_arrays(within(f"size{i}", arrays)) for i in range(len(PREDICTED))
         ]
+        quick, wander, centre, scale = (float(v) for v in floats(arrays, "known"))
+        features.quick_, features.wander_ = quick, wander
+        features.level_ = Levels(centre, scale)
+        features.spread_ = floats(arrays, "spread")
+        features.changes_ = [Levels(*pair) for pair in floats(arrays, "changes").tolist()]
         return features
 
 
-def typical(y: Array) -> tuple[float, float]:
-    """Median and usual deviation of values (n,); the latter is never 0.
+def _least(x: Array) -> Array:
+    """The smallest scale that is not rounding."""
+    return np.asarray(1e-9 * (1.0 + np.abs(x)))
 
-    Series that rarely leave one value (error counters) have no quartile range; then the mean
-    deviation counts, and for constants a thousandth of the value.
-    """
-    low, middle, high = (float(q) for q in np.quantile(y, [0.25, 0.5, 0.75]))
-    away = np.abs(y / 2 - middle / 2)  # halves, for the sake of the largest floats
-    unit = max(
-        (high / 2 - low / 2) / 0.6745,
-        0.6 * winsorised_mean(away),
-        0.6 * winsorised_mean(away, 0.999),
-        1e-3 * abs(middle),
-        1e-9,
+
+def _recent_level(past: Past, start: int, stop: int, least: Array) -> Array:
+    """z against the median and mean deviation of the `RECENT` rows before, (stop - start,)."""
+    rows = np.arange(start, stop)
+    anchors, which = np.unique(
+        np.maximum(rows - (past.first + rows) % EVERY, 0), return_inverse=True
     )
-    return middle, unit
-
-
-def running_quartiles(x: Array, width: int, first: int, start: int) -> Array:
-    """Quartiles of the `width` values before each of x[start:]: (n - start, 3).
-
-    Taken anew at every 64th of the width, at fixed grid indices, and kept in between: a level that
-    moves slowly need not be sorted at every row.
-    """
-    n = len(x)
-    every = max(1, width // 64)
-    rows = np.arange(start, n)
-    anchor = np.maximum(rows - (first + rows) % every, 0)
-    places, which = np.unique(anchor, return_inverse=True)
-    quartiles = np.empty((len(places), 3))
-    for number, place in enumerate(places):
-        past = x[max(0, place - width) : place] if place else x[:1]
-        k = len(past) - 1
-        quartiles[number] = np.partition(past, (k // 4, k // 2, k - k // 4))[
-            [k // 4, k // 2, k - k // 4]
-        ]
-    return np.asarray(quartiles[which])
-
-
-def _local(x: Array, first: int, start: int) -> Array:
-    """Features that need nothing learned: levels, spreads and shifts, (n - start, 6)."""
-    columns = []
-    now = x[start:]
-    levels = {}
-    for width in (LONG, SHORT):
-        low, middle, high = running_quartiles(x, width, first, start).T
-        levels[width] = middle
-        columns.append((now - middle) / np.maximum((high - low) / 1.349, 0.1))
-    limited = np.clip(x, -50.0, 50.0)
-    for width in (10, 40):
-        recent = _windows(limited, width, start)
-        columns.append(np.log(recent.std(axis=1) + 0.02))
-        columns.append(recent.mean(axis=1) - np.clip(levels[LONG], -50.0, 50.0))
-    return np.stack(columns, axis=1)
-
-
-def _windows(x: Array, width: int, start: int) -> Array:
-    """The `width` newest values up to each of x[start:]; the first value stands in for the past."""
-    need = x[max(0, start - width + 1) :]
-    missing = max(0, width - 1 - start)
-    if missing:
-        need = np.concatenate((np.full(missing, x[0]), need))
-    return sliding_window_view(need, width)
-
-
-def _same_time(x: Array, period: int, start: int) -> Array:
-    """Median of the same time on up to seven earlier days; at first the recent median."""
-    rows: Integers = np.arange(start, len(x))
-    if not period:
-        return np.median(_windows(x, 49, start)[:, :-1], axis=1)
-    around = period // 576
-    days = np.arange(1, max(1, min(7, (MEMORY - around) // period)) + 1) * period
-    seasons = lag_means(x, rows, np.maximum(days - around, 1), days + around)
-    known = ~np.isnan(seasons[:, 0])
-    result = np.empty(len(rows))
-    if known.any():
-        ordered = np.sort(seasons[known], axis=1)  # NaN sorts to the end
-        count = (~np.isnan(ordered)).sum(axis=1)
-        line = np.arange(len(ordered))
-        result[known] = (ordered[line, (count - 1) // 2] + ordered[line, count // 2]) / 2
-    if not known.all():
-        early = np.flatnonzero(~known)
-        result[early] = np.median(_windows(x, 49, start)[early, :-1], axis=1)
-    return result
+    middle, size = np.empty(len(anchors)), np.empty(len(anchors))
+    full = anchors >= RECENT
+    if full.any():
+        own = anchors[full]
+        windows = sliding_window_view(past.x[own[0] - RECENT : own[-1]], RECENT)[own - own[0]]
+        middle[full] = np.median(windows, axis=1)
+        size[full] = np.abs(windows - middle[full][:, None]).mean(axis=1)
+    for place in np.flatnonzero(~full):
+        before = past.x[: anchors[place]]
+        middle[place] = np.median(before) if len(before) else past.x[0]
+        size[place] = np.abs(before - middle[place]).mean() if len(before) >= _FEW else np.inf
+    return np.asarray((past.x[start:stop] - middle[which]) / (size[which] + least))

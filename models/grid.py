@@ -13,6 +13,8 @@ from models.base import Array, ArrayMap, Arrays, Flags, Integers
 DAY_MS = 86_400_000
 #: Gaps of at most so many cells repeat the last value.
 SHORT_GAP = 3
+#: Cells that a row may stand from its own, if that is taken.
+DRIFT = 2
 #: Largest finite magnitude we calculate with; its square still fits a float64.
 LARGEST = 1e150
 
@@ -53,7 +55,7 @@ class Grid:
             return cls(60_000, 0, len(t_ms) == 1)
         gaps = np.diff(t_ms)
         gaps = gaps[gaps > 0]
-        step = max(1, int(np.median(gaps))) if len(gaps) else 60_000
+        step = _rounded(max(1, int(np.median(gaps)))) if len(gaps) else 60_000
         offset = (t_ms - t_ms[0] + step // 2) % step - step // 2
         origin = int(t_ms[0] + np.median(offset)) % step
         grid = cls(step, origin)
@@ -83,27 +85,25 @@ class Grid:
         """Rows (n,) of ascending time on the grid; values that are not finite count as missing.
 
         Gaps beyond `longest_gap` cells are shortened by whole periods, so that the time of day
-        stays right and a year of silence costs nothing. The last of several rows in a cell wins.
+        stays right and a year of silence costs nothing. A row whose cell is taken goes to the next
+        one; the first of a cell stays. Where a row goes does not depend on those after it.
         """
         finite = np.isfinite(values)
         at = np.full(len(t_ms), -1, np.int64)
         if not finite.any():
             return Laid(np.zeros(0), np.zeros(0, np.bool_), 0, at)
         x = np.clip(values[finite], -LARGEST, LARGEST)
-        index = self.index(t_ms[finite])
+        index = np.maximum.accumulate(self.index(t_ms[finite]))
         if not self.regular:
             at[finite] = np.arange(len(x))
             return Laid(x, np.ones(len(x), np.bool_), 0, at)
         index = self._shorten(index, longest_gap)
         first = int(index[0])
-        cell = index - first
-        n = int(cell[-1]) + 1
-        if n > 4 * len(x) + 4 * longest_gap:  # far sparser than what the grid was learned from
-            cell, n = np.arange(len(x)), len(x)
-        seen = np.zeros(n, np.bool_)
-        y = np.zeros(n)
+        cell = _apart(_bounded(index - first, 4 * longest_gap))
+        y = np.zeros(int(cell[-1]) + 1)
+        seen = np.zeros(len(y), np.bool_)
         seen[cell] = True
-        y[cell] = x
+        y[cell[::-1]] = x[::-1]  # of equal places the last assignment stays
         at[finite] = cell
         _fill(y, seen, self.period)
         return Laid(y, seen, first, at)
@@ -129,6 +129,40 @@ class Grid:
         """Back from `to_arrays`."""
         step, origin, regular = (int(v) for v in np.asarray(arrays["grid"], np.int64))
         return cls(step, origin, bool(regular))
+
+
+def _rounded(step_ms: int) -> int:
+    """The whole minutes or seconds that a step is meant to be, if it is nearly that."""
+    for unit in (60_000, 1_000):
+        whole = round(step_ms / unit) * unit
+        if whole and abs(whole - step_ms) <= 0.02 * step_ms:
+            return whole
+    return step_ms
+
+
+def _bounded(cell: Integers, margin: int) -> Integers:
+    """Cells of rows (n,), one after the other from where there are far more cells than rows."""
+    rows = np.arange(len(cell))
+    sparse = np.flatnonzero(cell > 4 * rows + margin)
+    if not len(sparse):
+        return cell
+    begin = int(sparse[0])
+    last = int(cell[begin - 1]) if begin else -1
+    return np.concatenate((cell[:begin], last + 1 + np.arange(len(cell) - begin)))
+
+
+def _apart(cell: Integers) -> Integers:
+    """Cells of rows (n,), each its own where that takes them at most `DRIFT` cells away."""
+    rows = np.arange(len(cell))
+    moved = rows + np.maximum.accumulate(cell - rows)
+    far = np.flatnonzero(moved - cell > DRIFT)
+    if not len(far):
+        return np.asarray(moved)
+    for row in range(int(far[0]), len(cell)):
+        last = int(moved[row - 1])
+        free = max(int(cell[row]), last + 1)
+        moved[row] = free if free - cell[row] <= DRIFT else last
+    return np.asarray(moved)
 
 
 def _fill(y: Array, seen: Flags, period: int) -> None:

@@ -4,182 +4,123 @@ Hoerl and Kennard, "Ridge regression", Technometrics 1970; robust weights after 
 estimation of a location parameter", Annals of Mathematical Statistics 1964. A prediction made h
 steps ahead uses nothing newer than h steps: with h of about an hour the expectation shows the
 pattern of the series instead of following the last value into every anomaly.
+
+Works for rhythm and momentum; blind to what the recent past predicts, however unwelcome.
 """
 
-from typing import Self
+from typing import NamedTuple, Self
 
 import numpy as np
 
-from models.base import Array, ArrayMap, Arrays, Integers, floats
+from models.base import Array, ArrayMap, Arrays, Flags, Integers, floats
+from models.calibration import Window
+from models.past import Past
+from models.running import MOST, Size
 
 RIDGE = 50.0
 #: Inputs are limited to so many typical deviations: an anomaly among the lags must not throw
 #: the prediction about a day later.
 CLIP = 5.0
 LEVEL_ROWS = 60
+#: The first rows stand to no past at all.
+SKIPPED = 5
 
 
-def lag_means(x: Array, rows: Integers, near: Integers, far: Integers) -> Array:
-    """Means of x[t-far..t-near] for every t in `rows` and pair of lags: (rows, pairs).
+class Prediction(NamedTuple):
+    """Of some rows: what was expected (n,), and what `learn` needs to know of it."""
 
-    NaN where the past is too short.
-    """
-    total = np.concatenate(([0.0], np.cumsum(x)))
-    start = rows[:, None] - far
-    stop = np.maximum(rows[:, None] - near + 1, 0)
-    mean = (total[stop] - total[np.maximum(start, 0)]) / (far - near + 1)
-    return np.where(start >= 0, mean, np.nan)
+    expected: Array
+    inputs: Array
+    deviation: Array
+    scale: Array
 
 
-def winsorised_mean(values: Array, share: float = 0.98) -> float:
-    """Mean of values ≥ 0 after the largest were cut to the `share` quantile; 0 for none."""
-    if not len(values):
-        return 0.0
-    return float(np.minimum(values, np.quantile(values, share)).mean())
+def lags(horizon: int, day: int, memory: int) -> tuple[Integers, Integers]:
+    """Nearest and farthest lag of each input, none beyond `memory`."""
+    h = horizon
+    pairs = [(h + k, h + k) for k in (0, 1, 2, 3, 4, 5, 7, 9)]
+    pairs += [(h, h + k) for k in (24, 59, 119)]
+    around, wide = max(1, day // 288), max(2, day // 24)
+    for days in (1, 2, 3, 7, 14):
+        lag = days * day
+        if lag <= h:
+            continue
+        pairs += [(lag - around // 2, lag + around // 2), (max(h, lag - wide), lag + wide)]
+        if days not in (3, 14) and lag - 2 * around >= h:
+            pairs += [(lag - 2 * around, lag - around), (lag + around, lag + 2 * around)]
+    chosen = np.array([pair for pair in pairs if pair[1] <= memory], np.int64).reshape(-1, 2)
+    return chosen[:, 0], chosen[:, 1]
 
 
-class RidgeAutoregression:
+class Autoregression:
     """Predicts x[t] from what lies at least `horizon` rows before it.
 
     Inputs are means of recent lags and of the same time on earlier days, relative to the local
-    level. Only lags that half of the training rows have are used.
+    level. It forgets with a half-life of about two weeks.
     """
 
-    near_: Integers
-    far_: Integers
-    weights_: Array
-    unit_: float
-    bounds_: tuple[float, float]
+    def __init__(self, horizon: int, day: int, memory: int) -> None:
+        self.horizon, self.day, self.memory = horizon, day, memory
+        self.near_, self.far_ = lags(horizon, day, memory)
+        p = len(self.near_)
+        self.weights_: Array = np.zeros(p)
+        self._gram, self._moment = np.zeros((p, p)), np.zeros(p)
+        self._error = 1.0
+        self._rows = 0
+        self.unit = Size(max(2000.0, 3.0 * day))
+        self.low_, self.high_ = np.inf, -np.inf
 
-    def __init__(self, horizon: int, period: int, memory: int) -> None:
-        self.horizon, self.period, self.memory = horizon, period, memory
+    def predict(self, past: Past, rows: Integers) -> Prediction:
+        """What is expected at `rows` (n,) of `past`, each from its own past."""
+        level = past.level(rows, self.horizon, LEVEL_ROWS)
+        inputs = np.nan_to_num(past.means(rows, self.near_, self.far_) - level[:, None])
+        deviation = past.x[rows] - level
+        # at first the rows' own size has to do
+        unit = self.unit.mean if self.unit.rows else float(np.abs(deviation).mean())
+        scale = np.maximum(unit, 1e-9 + 1e-6 * np.abs(level))
+        Z = np.clip(inputs / scale[:, None], -CLIP, CLIP)
+        low, high = (self.low_, self.high_) if self.low_ <= self.high_ else (past.x[0], past.x[0])
+        margin = (high - low) / 2
+        expected = np.clip(level + scale * (Z @ self.weights_), low - margin, high + margin)
+        return Prediction(expected, Z, deviation, scale)
 
-    def fit(self, x: Array, trusted: Array) -> Self:
-        """Learn from x (n,) with weights `trusted` (n,) of 0 for rows nobody measured."""
+    def learn(self, made: Prediction, x: Array, trusted: Flags) -> None:
+        """Learn from values x (n,) and their predictions; rows not `trusted` (n,) do not count."""
         n = len(x)
-        low, high = (float(q) for q in np.quantile(x[trusted > 0], [0.002, 0.998]))
-        margin = max(high - low, 1e-3)
-        self.bounds_ = (low - margin, high + margin)
-        self.near_, self.far_ = self._lags(n)
-        rows = np.arange(n)
-        F, level = self._design(x, rows)
-        deviation = x - level
-        self.unit_ = max(winsorised_mean(np.abs(deviation[trusted > 0])), 1e-3)
-        Z = np.clip(F / self.unit_, -CLIP, CLIP)
-        y = np.clip(deviation / self.unit_, -2 * CLIP, 2 * CLIP)
-        weight = np.where(rows < min(self.horizon, n // 4), 0.0, trusted)
-        self.weights_ = np.zeros(Z.shape[1])
-        for _ in range(3):
-            gram = (Z * weight[:, None]).T @ Z + RIDGE * np.eye(Z.shape[1])
-            solved = np.linalg.solve(gram, (Z * weight[:, None]).T @ y)
-            self.weights_ = np.asarray(solved, np.float64)
-            error = np.abs(y - Z @ self.weights_)
-            limit = 3.0 * winsorised_mean(error[trusted > 0]) + 1e-9
-            weight = np.where(weight > 0, limit / np.maximum(error, limit), 0.0)
-        return self
-
-    def predict(self, x: Array, start: int) -> Array:
-        """Predictions of x[start:], each from its own past: (n - start,)."""
-        F, level = self._design(x, np.arange(start, len(x)))
-        Z = np.clip(F / self.unit_, -CLIP, CLIP)
-        return np.clip(level + self.unit_ * (Z @ self.weights_), *self.bounds_)
-
-    def _lags(self, n: int) -> tuple[Integers, Integers]:
-        h, period = self.horizon, self.period
-        pairs = [(h + k, h + k) for k in (0, 1, 2, 3, 4, 5, 7, 9)]
-        pairs += [(h, h + k) for k in (24, 59, 119)]
-        around, wide = max(1, period // 288), max(2, period // 24)
-        for days in (1, 2, 3, 7) if period else ():
-            lag = days * period
-            if lag - around // 2 >= h:
-                pairs.append((lag - around // 2, lag + around // 2))
-                pairs.append((max(h, lag - wide), lag + wide))
-            if days != 3 and lag - 2 * around >= h:
-                pairs.append((lag - 2 * around, lag - around))
-                pairs.append((lag + around, lag + 2 * around))
-        reach = min(self.memory, int(0.6 * n))
-        chosen = np.array([p for p in pairs if p[1] <= max(reach, h)], np.int64).reshape(-1, 2)
-        return chosen[:, 0], chosen[:, 1]
-
-    def _design(self, x: Array, rows: Integers) -> tuple[Array, Array]:
-        """Inputs relative to the level (rows, p), and the level (rows,)."""
-        x = np.clip(x, *self.bounds_)  # else a freak value would sit in every mean for an hour
-        total = np.concatenate(([0.0], np.cumsum(x)))
-        stop = np.maximum(rows - self.horizon + 1, 0)
-        begin = np.maximum(stop - LEVEL_ROWS, 0)
-        level = (total[stop] - total[begin]) / np.maximum(stop - begin, 1)
-        level = np.where(stop > 0, level, x[0])
-        lags = lag_means(x, rows, self.near_, self.far_)
-        return np.nan_to_num(lags - level[:, None]), level
+        y = made.deviation / made.scale
+        error = np.abs(y - made.inputs @ self.weights_)
+        weight = np.minimum(1.0, 3.0 * self._error / np.maximum(error, 1e-9))
+        weight[~trusted | (np.abs(y) > 1e6)] = 0.0
+        weight[: max(0, SKIPPED - self._rows)] = 0.0
+        kept = 0.5 ** (n / (14.0 * self.day + 2000.0))
+        weighted = (made.inputs * weight[:, None]).T
+        self._gram = kept * self._gram + weighted @ made.inputs
+        self._moment = kept * self._moment + weighted @ np.clip(y, -2 * CLIP, 2 * CLIP)
+        if self._rows:
+            mean = float(np.minimum(error, MOST * self._error).mean())
+            self._error = max(1e-3, 0.9 * self._error + 0.1 * mean)
+        penalty = RIDGE * np.eye(len(self.weights_))
+        self.weights_ = np.asarray(np.linalg.solve(self._gram + penalty, self._moment))
+        self.unit.learn(np.abs(made.deviation))
+        self.low_, self.high_ = min(self.low_, float(x.min())), max(self.high_, float(x.max()))
+        self._rows += n
 
     def to_arrays(self) -> Arrays:
-        """Lags, weights and limits."""
+        """Weights and limits."""
         return {
-            "settings": np.array([self.horizon, self.period, self.memory], np.int64),
-            "near": self.near_,
-            "far": self.far_,
+            "settings": np.array([self.horizon, self.day, self.memory], np.int64),
             "weights": self.weights_,
-            "limits": np.array([self.unit_, *self.bounds_]),
+            "limits": np.array([self.unit.mean, self.low_, self.high_]),
         }
 
     @classmethod
     def from_arrays(cls, arrays: ArrayMap) -> Self:
-        """Back from `to_arrays`."""
-        horizon, period, memory = (int(v) for v in np.asarray(arrays["settings"], np.int64))
-        model = cls(horizon, period, memory)
-        model.near_ = np.asarray(arrays["near"], np.int64)
-        model.far_ = np.asarray(arrays["far"], np.int64)
+        """Back from `to_arrays`, to predict, not to go on learning."""
+        model = cls(*(int(v) for v in np.asarray(arrays["settings"], np.int64)))
         model.weights_ = floats(arrays, "weights")
-        model.unit_, low, high = (float(v) for v in floats(arrays, "limits"))
-        model.bounds_ = (low, high)
+        model.unit.mean, model.low_, model.high_ = (float(v) for v in floats(arrays, "limits"))
+        model.unit.rows = 1
         return model
-
-
-class ScaleOfDay:
-    """How large errors usually are at each time of the day: half the hour's own, half overall.
-
-    `floor` is the smallest scale; 24 bins a period, fewer where a period has fewer rows.
-    """
-
-    bins_: Array
-
-    def __init__(self, period: int, floor: float) -> None:
-        self.period, self.floor = period, floor
-
-    def fit(self, error: Array, index: Integers) -> Self:
-        """Learn from errors (n,) at grid indices (n,)."""
-        size = np.abs(error)
-        overall = winsorised_mean(size)
-        count = min(24, self.period) if self.period else 1
-        place = self._bin(index, count)
-        cut = np.minimum(size, 5.0 * overall)
-        total = np.bincount(place, cut, count) + 10.0 * overall
-        mean = total / (np.bincount(place, minlength=count) + 10.0)
-        if count > 2:
-            mean = 0.5 * mean + 0.25 * (np.roll(mean, 1) + np.roll(mean, -1))
-        self.bins_ = np.maximum(np.maximum(0.5 * (mean + overall), 0.3 * overall), self.floor)
-        return self
-
-    def at(self, index: Integers) -> Array:
-        """Scale at grid indices (n,)."""
-        return np.asarray(self.bins_[self._bin(index, len(self.bins_))])
-
-    def _bin(self, index: Integers, count: int) -> Integers:
-        if not self.period:
-            return np.zeros(len(index), np.int64)
-        return np.asarray(index % self.period * count // self.period, np.int64)
-
-    def to_arrays(self) -> Arrays:
-        """Scale of each bin."""
-        return {"bins": self.bins_, "settings": np.array([self.period, self.floor])}
-
-    @classmethod
-    def from_arrays(cls, arrays: ArrayMap) -> Self:
-        """Back from `to_arrays`."""
-        period, floor = (float(v) for v in floats(arrays, "settings"))
-        scale = cls(int(period), floor)
-        scale.bins_ = floats(arrays, "bins")
-        return scale
 
 
 class Band:
@@ -190,23 +131,15 @@ class Band:
     make the band useless; where tails are heavier than a Laplace distribution's, it holds less.
     """
 
-    low_: float
-    high_: float
+    def __init__(self, rows: int = 5000) -> None:
+        self.below, self.above = Window(rows), Window(rows)
+        self.low_, self.high_ = 3.0, 3.0
 
-    def fit(self, residual: Array) -> Self:
-        """Learn from out-of-sample residuals in units of their scale (n,)."""
-        below, above = np.maximum(-residual, 0.0), np.maximum(residual, 0.0)
-        # the plain and the cautious quantile; a finite sample needs the (n+1)/n of conformal bands
-        level = min(1.0, 0.995 * (1.0 + 1.0 / max(len(residual), 1)))
-        sides = []
-        for side in (below, above):
-            often, mostly = (float(q) for q in np.quantile(side, [0.975, 0.9]))
-            usual = min(2.0 * often, 3.0 * mostly) + 0.25
-            # few residuals rarely show how far the tail goes
-            wider = 1.0 + 8.0 / max(len(residual), 8)
-            sides.append(wider * min(float(np.quantile(side, level)), usual) + 1e-9)
-        self.low_, self.high_ = sides
-        return self
+    def learn(self, residual: Array) -> None:
+        """Take out-of-sample residuals in units of their scale (n,) in."""
+        self.below.add(np.maximum(-residual, 0.0))
+        self.above.add(np.maximum(residual, 0.0))
+        self.low_, self.high_ = _width(self.below.ordered), _width(self.above.ordered)
 
     def around(self, expected: Array, scale: Array) -> tuple[Array, Array]:
         """Lower and upper limits (n,) for expectations and their scales (n,)."""
@@ -222,3 +155,19 @@ class Band:
         band = cls()
         band.low_, band.high_ = (float(v) for v in floats(arrays, "sides"))
         return band
+
+
+def _width(side: Array) -> float:
+    """Of one side, from its residuals in ascending order."""
+    n = len(side)
+    if not n:
+        return 3.0
+
+    def quantile(level: float) -> float:
+        return float(side[min(n - 1, int(level * n))])
+
+    # the plain and the cautious quantile; a finite sample needs the (n+1)/n of conformal bands
+    plain = quantile(min(1.0, 0.995 * (1.0 + 1.0 / n)))
+    usual = min(2.0 * quantile(0.975), 3.0 * quantile(0.9)) + 0.25
+    # few residuals rarely show how far the tail goes
+    return (1.0 + 8.0 / max(n, 8)) * min(plain, usual) + 1e-9

@@ -166,6 +166,35 @@ def demo(
 
 
 @app.command()
+def detect(
+    source: Annotated[
+        Path, typer.Argument(metavar="INPUT", help="A CSV file with timestamp,value, or a folder.")
+    ],
+    target: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", help="File or folder to write; a single file goes to stdout without."
+        ),
+    ] = None,
+    budget: Annotated[
+        str,
+        typer.Option(help="Alerts a series may raise when all is well: 1/week, 2/day, 5/month."),
+    ] = "1/week",
+    as_json: AsJson = False,
+) -> None:
+    """Score every row of CSV files: how unusual it is, what was expected, and when to alert.
+
+    A row is judged by the rows before it alone. The output has the columns timestamp, value,
+    anomaly_score, alert_score, alert, expected, expected_lower and expected_upper.
+    """
+    from service.domain.budgets import parse_budget
+    from service.offline.detect import run
+
+    whole = run(source, target, parse_budget(budget), as_json=as_json, out=out, err=err)
+    raise typer.Exit(0 if whole else 1)
+
+
+@app.command()
 def migrate(data_dir: DataDir = None) -> None:
     """Bring the database to this version's tables and make the admin key."""
     from service.wiring import prepare

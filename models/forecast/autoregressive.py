@@ -6,7 +6,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from models.base import Array, ArrayMap, Arrays, Integers, floats, integer
-from models.residual import winsorised_mean
+from models.robust import winsorised_mean
 
 #: Penalty, and the largest input or output in typical deviations.
 RIDGE, CLIP = 10.0, 8.0

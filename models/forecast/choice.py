@@ -23,13 +23,15 @@ from models.base import (
     scalar,
     within,
 )
-from models.features import MEMORY, typical
 from models.forecast.autoregressive import RidgeForecaster
 from models.forecast.seasonal import SeasonalMedian, SeasonalNaive
 from models.forecast.theta import Theta
 from models.forecast.trend import DampedTrend
 from models.grid import Grid
+from models.robust import typical
 
+#: Rows that forecasters look back on.
+MEMORY = 2400
 ROWS_MIN = 32
 #: The candidates are fitted once on the first share of the history; the rest judges them.
 FITTED_SHARE = 0.7

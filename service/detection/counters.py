@@ -30,12 +30,11 @@ def totals(samples: Columns, scores: Scores) -> Scores:
     base = _bases(samples)[at - 1]
     base = np.where(np.isfinite(base), base, scores.expected)
     seconds = (samples.t[at] - samples.t[at - 1]) / 1000.0
-    return Scores(
-        scores.t_ms,
-        scores.score,
-        base + scores.expected * seconds,
-        base + scores.lower * seconds,
-        base + scores.upper * seconds,
+    return replace(
+        scores,
+        expected=base + scores.expected * seconds,
+        lower=base + scores.lower * seconds,
+        upper=base + scores.upper * seconds,
     )
 
 

@@ -5,6 +5,7 @@ import numpy as np
 from models.ensemble import Scores
 from models.forecast.choice import Forecast
 from service.domain.series import (
+    ALERT,
     EXPECTED,
     EXPECTED_LOWER,
     EXPECTED_UPPER,
@@ -20,9 +21,11 @@ Samples = list[tuple[Series, Columns]]
 
 
 def score_samples(series: Series, scores: Scores) -> Samples:
-    """Score first, then expectation and band."""
+    """Score first, then expectation and band; the alert stream where it speaks."""
     if not len(scores.t_ms):
         return []
+    speaks = scores.alert > 0
+    alerts = Columns(scores.t_ms[speaks], scores.alert[speaks])
     return [
         (series.derived(suffix), Columns(scores.t_ms, np.ascontiguousarray(values)))
         for suffix, values in (
@@ -31,7 +34,7 @@ def score_samples(series: Series, scores: Scores) -> Samples:
             (EXPECTED_LOWER, scores.lower),
             (EXPECTED_UPPER, scores.upper),
         )
-    ]
+    ] + ([(series.derived(ALERT), alerts)] if len(alerts.t) else [])
 
 
 def forecast_samples(series: Series, forecast: Forecast) -> Samples:

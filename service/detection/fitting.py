@@ -10,6 +10,7 @@ from models.base import Arrays
 from models.ensemble import Detector, Scores
 from models.features import FEATURES
 from models.forecast.choice import Forecast, SeriesForecaster
+from models.members import LABELS
 from service.detection import counters
 from service.detection.registry import model_arrays
 from service.storage.columns import Columns, Times, Values
@@ -62,7 +63,7 @@ def train_series(t_ms: Times, values: Values, options: FitOptions) -> Trained:
         "forecast_error": forecaster.error_,
         "forecast_errors": forecaster.errors_,
         "forecast_coverage": forecaster.coverage_,
-        "members": list(detector.fitted_.members),
+        "members": list(LABELS),
     }
     finite = np.flatnonzero(np.isfinite(values))
     return Trained(

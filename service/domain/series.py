@@ -9,6 +9,7 @@ NAME = "__name__"
 
 #: What models say about a series `m` is written as the series `m` + one of these.
 SCORE = ":anomaly_score"
+ALERT = ":alert_score"
 EXPECTED = ":expected"
 EXPECTED_LOWER = ":expected_lower"
 EXPECTED_UPPER = ":expected_upper"
@@ -17,6 +18,7 @@ FORECAST_LOWER = ":forecast_lower"
 FORECAST_UPPER = ":forecast_upper"
 DERIVED = (
     SCORE,
+    ALERT,
     EXPECTED,
     EXPECTED_LOWER,
     EXPECTED_UPPER,

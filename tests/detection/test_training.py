@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from models.members import LABELS
 from models.synthetic import daily, times
 from service.detection.records import ModelRecords, ModelState
 from service.detection.registry import ModelRegistry
@@ -106,7 +107,7 @@ async def test_trains_what_is_due_and_says_so_everywhere(trainer, store, sqlite,
     assert (cpu.version, cpu.rows, cpu.trained_at) == (1, ROWS, NOW)
     assert cpu.trained_to == store.series["acme"][CPU].t[-1] / 1000
     assert cpu.quality["forecaster"] in cpu.quality["forecast_errors"]
-    assert cpu.quality["members"] == ["forest", "density", "neighbours", "residual", "level"]
+    assert cpu.quality["members"] == list(LABELS)
     assert cpu.error is None
     assert (young.state, young.rows, young.version) == (ModelState.COLD, 100, 0)
 

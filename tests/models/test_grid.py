@@ -8,7 +8,7 @@ def test_learns_step_and_phase_in_spite_of_jitter():
     rng = np.random.default_rng(1)
     t = times(500, 60_000) + rng.integers(-9_000, 9_000, 500)
     grid = Grid.learn(t)
-    assert abs(grid.step_ms - 60_000) < 1_500
+    assert grid.step_ms == 60_000
     exact = Grid.learn(times(500, 60_000))
     assert exact.step_ms == 60_000
     assert exact.regular
@@ -63,3 +63,30 @@ def test_periods():
     assert Grid(86_400_000, 0).period == 7
     assert Grid(7 * 86_400_000, 0).period == 0
     assert Grid.from_arrays(Grid(5, 3, False).to_arrays()) == Grid(5, 3, False)
+
+
+def test_where_a_row_goes_does_not_depend_on_later_ones():
+    rng = np.random.default_rng(2)
+    t = times(800, 60_000) + rng.integers(-29_000, 29_000, 800)
+    t = np.sort(np.concatenate([t, t[::7] + 400]))  # jitter, and rows too many
+    t[600:] += 3 * 86_400_000
+    v = rng.normal(size=len(t))
+    grid = Grid.learn(t[:60])
+    whole = grid.lay(t, v)
+    for n in (60, 200, 599, 601, 700):
+        part = grid.lay(t[:n], v[:n])
+        assert np.array_equal(part.at, whole.at[:n])
+        assert np.array_equal(part.y, whole.y[: len(part.y)])
+
+
+def test_rows_too_many_share_cells_and_stay_near_their_time():
+    t = np.sort(np.concatenate([times(300, 60_000), times(300, 60_000) + 20_000]))
+    grid = Grid(60_000, 0)
+    laid = grid.lay(t, np.arange(600.0))
+    assert np.abs(laid.at - (grid.index(t) - grid.index(t)[0])).max() <= 2
+    assert laid.seen.all()
+
+
+def test_far_fewer_rows_than_cells_take_one_each():
+    t = times(3000, 50 * 60_000)
+    assert len(Grid(60_000, 0).lay(t, np.ones(3000)).y) < 40_000

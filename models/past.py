@@ -1,0 +1,85 @@
+"""A series as features see it: values in handy units, and sums that answer for any stretch."""
+
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+
+from models.base import Array, ArrayMap, Arrays, Integers, floats
+
+#: In units of `Units`: its square still leaves room, and sums keep four digits of ordinary values.
+LARGEST = 1e12
+
+
+@dataclass(frozen=True, slots=True)
+class Units:
+    """Turns values into ones around zero, of a size that neither overflows nor vanishes."""
+
+    origin: float
+    size: float
+
+    @classmethod
+    def of(cls, y: Array) -> Self:
+        """From the first few values (n,)."""
+        origin = float(y[0]) if len(y) else 0.0
+        size = float(np.abs(y).max()) if len(y) else 0.0
+        return cls(origin, 10.0 ** round(float(np.log10(size))) if size > 1e-290 else 1.0)
+
+    def apply(self, y: Array) -> Array:
+        """Values (n,) in these units."""
+        return np.asarray(np.clip(y / self.size - self.origin / self.size, -LARGEST, LARGEST))
+
+    def restore(self, x: Array) -> Array:
+        """Back to the units of the series; the largest that float64 has, if it takes more."""
+        with np.errstate(over="ignore"):
+            return np.asarray(np.nan_to_num(x * self.size + self.origin))
+
+    def to_arrays(self) -> Arrays:
+        """Two numbers."""
+        return {"units": np.array([self.origin, self.size])}
+
+    @classmethod
+    def from_arrays(cls, arrays: ArrayMap) -> Self:
+        """Back from `to_arrays`."""
+        origin, size = (float(v) for v in floats(arrays, "units"))
+        return cls(origin, size)
+
+
+class Past:
+    """Values (n,) on a grid whose first cell has index `first`, and their running sums."""
+
+    def __init__(self, x: Array, first: int) -> None:
+        self.x, self.first = x, first
+        self.total = np.concatenate(([0.0], np.cumsum(x)))
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def means(self, rows: Integers, near: Integers, far: Integers) -> Array:
+        """Means of x[t-far..t-near] for every t in `rows` and pair of lags: (rows, pairs).
+
+        NaN where the past is too short.
+        """
+        start = rows[:, None] - far
+        stop = np.maximum(rows[:, None] - near + 1, 0)
+        mean = (self.total[stop] - self.total[np.maximum(start, 0)]) / (far - near + 1)
+        return np.where(start >= 0, mean, np.nan)
+
+    def level(self, rows: Integers, lag: int, width: int) -> Array:
+        """Mean of up to `width` values that end `lag` rows before; the first if there is none."""
+        stop = np.maximum(rows - lag + 1, 0)
+        begin = np.maximum(stop - width, 0)
+        mean = (self.total[stop] - self.total[begin]) / np.maximum(stop - begin, 1)
+        return np.asarray(np.where(stop > 0, mean, self.x[0]))
+
+    def windows(self, width: int, start: int, stop: int) -> Array:
+        """The `width` newest values up to each of x[start:stop]: (stop - start, width).
+
+        The first value stands in for what is before it.
+        """
+        need = self.x[max(0, start - width + 1) : stop]
+        missing = max(0, width - 1 - start)
+        if missing:
+            need = np.concatenate((np.full(missing, self.x[0]), need))
+        return np.asarray(sliding_window_view(need, width))
