@@ -32,13 +32,14 @@ from models.calibration import TailCalibrator, Window, probability
 from models.explanation import Explanation
 from models.features import FEATURES, LEAD, Features, Rows, decaying
 from models.grid import DAY_MS, Grid, Laid
-from models.members import DIRECT, LABELS, LEARNING, RESIDUALS
+from models.members import COMPOSED, DIRECT, LABELS, LEARNING
 from models.past import Past, Units
 from models.residual import Band
 from models.running import Newest
 from models.shape import Cells, Shape
 from models.suppression import MEMORY as ALERT_MEMORY
 from models.suppression import AlertRate, records
+from models.trust import inside, spans, without
 
 #: Fewer rows teach nothing.
 ROWS_MIN = 64
@@ -55,17 +56,19 @@ HISTORY, COMPARABLE = 20_000, 30
 #: what knew little. And so many at least.
 FRESH, FRESH_MIN = 0.7, 300
 #: How much the mean surprise of the last rows counts, and over how many rows it is taken.
-ECHO, ECHO_SPAN = 0.25, 15
+ECHO, ECHO_SPAN = 1.0, 5
+#: Exponent of the mean over the members: below 1, what some see and others do not counts less.
+AGREEMENT = 0.5
 #: Quantiles of the mean surprise over normal rows of many series, and their -log10 p. Of the first
 #: ones, the body, a series has its own, against which these have the weight of so many rows.
 QUANTILES = np.array([0.02, 0.1, 0.25, 0.5, 0.75, 0.9, 0.99, 0.999, 0.9999])
-MEANS = np.array([0.12, 0.18, 0.25, 0.38, 0.61, 0.92, 1.8, 2.75, 3.6])
+MEANS = np.array([0.17, 0.26, 0.38, 0.58, 0.92, 1.38, 2.56, 3.89, 5.05])
 SURPRISES = -np.log10(1.0 - QUANTILES)
 BODY, BODY_ROWS = 6, 200.0
 #: A body that reaches further than this is that of a series where something is wrong.
-HIGHEST_BODY = 1.5
+HIGHEST_BODY = 2.2
 #: What the mean surprise and a new shape add to the strength of an alert.
-MEAN, NOVELTY = 1.2, 2.0
+MEAN, NOVELTY = 0.8, 2.0
 LARGEST_SCORE = 1.0 - 1e-12
 
 _PLACE = {name: place for place, name in enumerate(FEATURES)}
@@ -134,9 +137,9 @@ class _Opinions:
             else silent
             for name in _CALIBRATED
         }
-        residual = np.mean([each[name] for name in RESIDUALS], axis=0)
-        columns = [*(each[name] for name in LEARNING), each["level"], residual, shape]
-        return np.stack(columns, axis=1)
+        columns = [each[name] for name in LEARNING]
+        columns += [np.mean([each[f] for f in features], axis=0) for features in COMPOSED.values()]
+        return np.stack([*columns, shape], axis=1)
 
     def learn(self, row: int, Z: Array, shape: Array, raw: dict[str, Array], most: int) -> None:
         """Take measured rows in, the last of which was number `row` of the series.
@@ -192,7 +195,8 @@ class _Joint:
 
     def join(self, each: Array, *, carried: bool = False) -> tuple[Array, Array]:
         """Mean surprise of rows with surprises `each` (n, members), with an echo, and without."""
-        mean = each[:, :-1].mean(axis=1)  # the shape is part of others' rows, and of the alert
+        # the shape is part of others' rows, and of the alert
+        mean = (np.maximum(each[:, :-1], 0.0) ** AGREEMENT).mean(axis=1) ** (1.0 / AGREEMENT)
         before = self._means if carried else mean[:0]
         padded = np.concatenate((np.zeros(LEAD - 1 - len(before)), before, mean))
         return mean + ECHO * np.convolve(padded, _ECHO[::-1], "valid"), mean
@@ -267,8 +271,14 @@ class _Learned:
             judged, rows, cells, raw, joined, mean, (past.x[start:stop] - expected) / scale
         )
 
+    def judge_anew(self, past: Past, start: int, stop: int) -> Judged:
+        """What is said about past.x[start:stop], whatever was learned last."""
+        lead = max(0, start - LEAD - ALERT_MEMORY)
+        judged = self.judge(past, lead, stop).judged
+        return Judged(*(column[start - lead :] for column in judged))
+
     def learn(self, past: Past, start: int, stop: int, block: "_Block", seen: Flags) -> None:
-        """Learn from past.x[start:stop], just judged; `seen` marks measured rows."""
+        """Learn from past.x[start:stop], just judged; `seen` marks measured rows that count."""
         self.features.learn(past, start, stop, block.rows, seen)
         self.shape.learn(block.cells)
         self.lowest = min(self.lowest, float(self.units.restore(past.x[start:stop]).min()))
@@ -337,26 +347,31 @@ class Detector:
     def __init__(self, seed: int = 0) -> None:
         self.seed = seed
 
-    def fit(self, t_ms: Integers, values: Array) -> Self:
+    def fit(self, t_ms: Integers, values: Array, trusted: Flags | None = None) -> Self:
         """Learn from timestamps (n,), ascending milliseconds, and values (n,), NaN where missing.
 
-        Raises ValueError with fewer than `ROWS_MIN` finite values.
+        Rows that are not `trusted` (n,), of an incident for example, are judged like the others;
+        to what is learned, and to later rows that look back, they are a gap.
+        Raises ValueError with fewer than `ROWS_MIN` finite values that are trusted.
         """
         finite = np.isfinite(values)
-        usable = int(finite.sum())
+        doubted = np.zeros(len(values), np.bool_) if trusted is None else finite & ~trusted
+        usable = int(finite.sum() - doubted.sum())
         if usable < ROWS_MIN:
             raise ValueError(f"values: {usable} finite rows, a detector needs {ROWS_MIN}")
         self.grid_ = Grid.learn(t_ms[:WARM])
         laid = self.grid_.lay(t_ms, values)
-        judged = self._walk(laid)
+        judged = self._walk(laid, laid.at[doubted])
         place = np.maximum.accumulate(laid.at)  # a missing row shows what was expected before it
         known = finite & (laid.at >= WARM)
         self.scores_ = _scores(t_ms, judged, np.maximum(place, 0), known)
         self.holdout_ = _rows_of(self.scores_, known)
         inside = (values >= self.scores_.lower) & (values <= self.scores_.upper)
+        known &= ~doubted
         error = np.abs(values / 2 - self.scores_.expected / 2)[known]  # halves never overflow
         self.quality_: dict[str, float | int] = {
             "rows": usable,
+            "left_out_rows": int(doubted.sum()),
             "step_seconds": self.grid_.step_ms / 1000,
             "period_rows": self.grid_.period,
             "holdout_rows": int(known.sum()),
@@ -367,6 +382,7 @@ class Detector:
         }
         keep = np.flatnonzero(finite)[-self.context :]
         self.tail_t_, self.tail_v_ = t_ms[keep], values[keep]
+        self.left_out_ = spans(t_ms[keep], doubted[keep])
         return self
 
     @property
@@ -374,15 +390,24 @@ class Detector:
         """Rows before the first that is to be scored that have a say."""
         return self.learned_.features.memory + LEAD + ALERT_MEMORY
 
-    def _walk(self, laid: Laid) -> Judged:
+    def _walk(self, laid: Laid, doubted: Integers) -> Judged:
+        """What is said of each cell; nothing is learned from those that are `doubted`."""
         units = Units.of(laid.y[:FIRST])
-        past = Past(units.apply(laid.y), laid.first)
+        seen = Past(units.apply(laid.y), laid.first)
+        past, kept = seen, laid.seen
+        if len(doubted):
+            kept = kept.copy()
+            kept[doubted] = False
+            past = Past(units.apply(without(laid.y, kept, self.grid_.period)), laid.first)
         learned = _Learned(_season(self.grid_), units, self.seed)
         said: list[Judged] = []
         for start, stop in _blocks(len(past), learned.day):
             block = learned.judge(past, start, stop, carried=True)
-            learned.learn(past, start, stop, block, laid.seen[start:stop])
-            said.append(block.judged)
+            judged, own = block.judged, (laid.seen & ~kept)[start:stop]
+            if own.any() and start >= FIRST:
+                judged = _either(own, learned.judge_anew(seen, start, stop), judged)
+            said.append(judged)
+            learned.learn(past, start, stop, block, kept[start:stop])
         self.learned_ = learned
         judged = Judged(*(np.concatenate(columns) for columns in zip(*said, strict=True)))
         judged.surprise[:WARM] = 0.0
@@ -421,6 +446,9 @@ class Detector:
         before = self.tail_t_ < t_ms[0] if len(t_ms) else np.zeros(0, np.bool_)
         t = np.concatenate((self.tail_t_[before], t_ms))
         v = np.concatenate((self.tail_v_[before], values))
+        # what goes on or is just over stays: it has been spoken of, and must not look new again
+        newest = t[max(0, len(t) - n_new - LEAD - ALERT_MEMORY)] if len(t) else 0
+        v[inside(t, self.left_out_[self.left_out_[:, 1] < newest])] = np.nan
         laid = self.grid_.lay(t, v)
         at = laid.at[len(t) - n_new :]
         new_t = t_ms[len(t_ms) - n_new :]
@@ -432,9 +460,7 @@ class Detector:
             return scores, np.zeros((1, len(LABELS))), np.zeros((1, len(FEATURES)))
         past = Past(self.learned_.units.apply(laid.y), laid.first)
         start = int(at[known].min())
-        lead = max(0, start - LEAD - ALERT_MEMORY)
-        judged = self.learned_.judge(past, lead, len(past)).judged
-        judged = Judged(*(column[start - lead :] for column in judged))
+        judged = self.learned_.judge_anew(past, start, len(past))
         place = np.maximum.accumulate(np.where(known, at - start, 0))
         scores = _scores(new_t, judged, place, known)
         return scores, judged.each[place], judged.Z[place]
@@ -445,6 +471,7 @@ class Detector:
             **self.grid_.to_arrays(),
             "tail_t": self.tail_t_,
             "tail_v": self.tail_v_,
+            "left_out": self.left_out_,
             **nested("learned", self.learned_.to_arrays()),
         }
 
@@ -455,6 +482,7 @@ class Detector:
         detector.grid_ = Grid.from_arrays(arrays)
         detector.tail_t_ = np.asarray(arrays["tail_t"], np.int64)
         detector.tail_v_ = floats(arrays, "tail_v")
+        detector.left_out_ = np.asarray(arrays["left_out"], np.int64)
         detector.learned_ = _Learned.from_arrays(within("learned", arrays))
         return detector
 
@@ -463,6 +491,12 @@ def _season(grid: Grid) -> int:
     """Rows of a day, of a week where a row is about a day."""
     day = round(DAY_MS / grid.step_ms)
     return day if day >= 2 else 7
+
+
+def _either(chosen: Flags, these: Judged, others: Judged) -> Judged:
+    """Of `these` the chosen rows (n,), of `others` the rest."""
+    pairs = zip(these, others, strict=True)
+    return Judged(*(np.where(chosen if a.ndim == 1 else chosen[:, None], a, b) for a, b in pairs))
 
 
 def _scores(t_ms: Integers, judged: Judged, place: Integers, known: Flags) -> Scores:

@@ -62,14 +62,19 @@ LEARNING: dict[str, Part] = {
         "isolation forest",
     ),
 }
-#: Features that are calibrated as they are: one is a member, the others make up another.
-RESIDUALS = ("next", "hour", "day")
-DIRECT = ("level", *RESIDUALS)
+#: Features that are calibrated as they are, and the members that are means of their surprises.
+DIRECT = ("level", "next", "hour", "day", "same_time")
+COMPOSED = {
+    "residual": ("next", "hour", "day"),
+    "season": ("day", "same_time"),
+    "level": ("level", "same_time"),
+}
 #: Every member and what a person calls it. The shape counts for alerts only: the others that learn
 #: see it among their features.
 LABELS = {
     **{name: part.label for name, part in LEARNING.items()},
-    "level": "level",
     "residual": "forecast residual",
+    "season": "time of day",
+    "level": "level",
     "shape": "shape novelty",
 }
