@@ -408,6 +408,10 @@ class Detector:
                 judged = _either(own, learned.judge_anew(seen, start, stop), judged)
             said.append(judged)
             learned.learn(past, start, stop, block, kept[start:stop])
+        recent = LEAD + ALERT_MEMORY
+        if len(doubted) and doubted[-1] >= len(past) - recent:
+            # what goes on has been spoken of, and must not look new again
+            learned.shape.replace(seen, recent)
         self.learned_ = learned
         judged = Judged(*(np.concatenate(columns) for columns in zip(*said, strict=True)))
         judged.surprise[:WARM] = 0.0
@@ -446,7 +450,7 @@ class Detector:
         before = self.tail_t_ < t_ms[0] if len(t_ms) else np.zeros(0, np.bool_)
         t = np.concatenate((self.tail_t_[before], t_ms))
         v = np.concatenate((self.tail_v_[before], values))
-        # what goes on or is just over stays: it has been spoken of, and must not look new again
+        # what goes on or is just over stays, as in the shapes that are remembered
         newest = t[max(0, len(t) - n_new - LEAD - ALERT_MEMORY)] if len(t) else 0
         v[inside(t, self.left_out_[self.left_out_[:, 1] < newest])] = np.nan
         laid = self.grid_.lay(t, v)

@@ -86,6 +86,15 @@ class Stretch:
         if self._cells >= WARM // self.step:
             self.calibrator_ = TailCalibrator(PRIOR, WEIGHT).fit(self._distances.ordered)
 
+    def replace(self, past: Past, rows: int) -> None:
+        """Remember the newest `rows` rows, all of them learned, as `past` has them."""
+        fresh = Stretch(self.step, self.width, self.extreme)
+        _, cells = fresh.surprise(past, len(past) - 1, len(past))
+        count = min(rows // self.step, len(self.values_), len(cells.values))
+        if count:
+            self.values_[-count:] = cells.values[-count:]
+            self.mean_ = cells.mean
+
     def _summary(self, x: Array) -> tuple[Array, float]:
         """Value of each cell of x (cells * step,), and the running mean after the last."""
         rows = x.reshape(-1, self.step)
@@ -156,6 +165,11 @@ class Shape:
         """Take new cells in."""
         for stretch, cells in zip(self.stretches, new, strict=True):
             stretch.learn(cells)
+
+    def replace(self, past: Past, rows: int) -> None:
+        """Remember the newest `rows` rows, all of them learned, as `past` has them."""
+        for stretch in self.stretches:
+            stretch.replace(past, rows)
 
     def to_arrays(self) -> Arrays:
         """Everything learned."""
