@@ -56,19 +56,19 @@ HISTORY, COMPARABLE = 20_000, 30
 #: what knew little. And so many at least.
 FRESH, FRESH_MIN = 0.7, 300
 #: How much the mean surprise of the last rows counts, and over how many rows it is taken.
-ECHO, ECHO_SPAN = 1.0, 5
+ECHO, ECHO_SPAN = 1.0, 3
 #: Exponent of the mean over the members: below 1, what some see and others do not counts less.
-AGREEMENT = 0.5
+AGREEMENT = 0.4
 #: Quantiles of the mean surprise over normal rows of many series, and their -log10 p. Of the first
 #: ones, the body, a series has its own, against which these have the weight of so many rows.
 QUANTILES = np.array([0.02, 0.1, 0.25, 0.5, 0.75, 0.9, 0.99, 0.999, 0.9999])
-MEANS = np.array([0.17, 0.26, 0.38, 0.58, 0.92, 1.38, 2.56, 3.89, 5.05])
+MEANS = np.array([0.16, 0.25, 0.37, 0.56, 0.89, 1.34, 2.56, 3.82, 4.78])
 SURPRISES = -np.log10(1.0 - QUANTILES)
 BODY, BODY_ROWS = 6, 200.0
 #: A body that reaches further than this is that of a series where something is wrong.
 HIGHEST_BODY = 2.2
 #: What the mean surprise and a new shape add to the strength of an alert.
-MEAN, NOVELTY = 0.8, 2.0
+MEAN, NOVELTY = 0.85, 2.0
 LARGEST_SCORE = 1.0 - 1e-12
 
 _PLACE = {name: place for place, name in enumerate(FEATURES)}

@@ -94,6 +94,8 @@ class Stretch:
         if count:
             self.values_[-count:] = cells.values[-count:]
             self.mean_ = cells.mean
+            if self.calibrator_ is not None:
+                self.last_ = float(self.calibrator_.surprise(cells.distances[-1:])[0])
 
     def _summary(self, x: Array) -> tuple[Array, float]:
         """Value of each cell of x (cells * step,), and the running mean after the last."""
