@@ -38,6 +38,11 @@ class RuleBody(BaseModel):
     threshold: float | None = Field(
         None, description="For comparisons and forecast; for anomaly a score", examples=[0.05]
     )
+    alert_budget: str | None = Field(
+        None,
+        description="For anomaly, instead of a threshold: alerts that are fine, over all series",
+        examples=["2/week"],
+    )
     operator: Literal["gt", "gte", "lt", "lte"] | None = Field(
         None, description="How a forecast crosses the threshold; gt if absent"
     )
@@ -72,7 +77,7 @@ class RuleAnswer(RuleBody):
     updated_at: str | None
     alerts: OpenAlerts
     last_error: str | None = Field(
-        description="Why it could not be judged the last time, or opens no further alert"
+        description="Why it could not be judged the last time, opens no further alert or holds some"
     )
 
 

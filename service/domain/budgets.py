@@ -1,6 +1,7 @@
 """Alert budgets as people write them: `2/week`, `1/day`, `5 per month`."""
 
 import re
+from decimal import Decimal
 
 from service.domain.errors import InvalidInput
 
@@ -15,13 +16,26 @@ def parse_budget(value: object) -> float:
     """Alerts a week; `InvalidInput` if `value` says nothing of the kind."""
     found = _BUDGET.fullmatch(value.strip()) if isinstance(value, str) else None
     if found is None:
-        raise InvalidInput(f"an alert budget is text like 2/week or 1/day, not {value!r}")
-    a_week = float(found[1]) * _WEEK / _PERIODS[found[2].lower()]
+        raise InvalidInput(f"an alert budget is text like 2/week or 1/day, not {_short(value)}")
+    a_week = float(found[1]) * (_WEEK / _PERIODS[found[2].lower()])
     if not 0 < a_week <= _MOST:
-        raise InvalidInput(f"an alert budget is above 0 and at most one a minute, not {value!r}")
+        reason = f"an alert budget is above 0 and at most one a minute, not {_short(value)}"
+        raise InvalidInput(reason)
     return a_week
 
 
 def format_budget(alerts_a_week: float) -> str:
-    """The text of a budget: `2/week`."""
-    return f"{alerts_a_week:g}/week"
+    """The text of a budget in the period that needs the fewest digits; it is read back the same."""
+    texts = [f"{Decimal(repr(alerts_a_week)):f}/week"]  # a float's own text may have an exponent
+    for period, seconds in _PERIODS.items():
+        number = round(alerts_a_week * seconds / _WEEK, 9)
+        text = f"{Decimal(f'{number:.12g}'):f}/{period}"
+        if number and parse_budget(text) == alerts_a_week:
+            texts.append(text)
+    # of two that are as short, the week's
+    return min(texts, key=lambda text: (len(text.partition("/")[0]), not text.endswith("week")))
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "…"

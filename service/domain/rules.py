@@ -33,7 +33,7 @@ class Condition(StrEnum):
     LTE = "lte"
     EQ = "eq"
     NE = "ne"
-    ANOMALY = "anomaly"  # anomaly score at or above `threshold` (a probability)
+    ANOMALY = "anomaly"  # anomaly score at or above `threshold`, or alerts within `alert_budget`
     FORECAST = "forecast"  # the forecast crosses `threshold` within `horizon_seconds`
     NO_DATA = "no_data"  # no sample for `window_seconds`
 
@@ -62,7 +62,8 @@ _SIGN = {
 class Rule:
     """One alerting rule. `tenant` is None for a rule of the file that holds for every tenant.
 
-    Durations are seconds. `operator` is gt, gte, lt or lte and says how a forecast crosses.
+    Durations are seconds. `alert_budget` is alerts a week over all series, of an anomaly rule that
+    has no threshold. `operator` is gt, gte, lt or lte and says how a forecast crosses.
     `escalation` names a policy; None uses the policy called `default`, if there is one.
     """
 
@@ -78,6 +79,7 @@ class Rule:
     window_seconds: float = 300.0
     horizon_seconds: float | None = None
     operator: Condition = Condition.GT
+    alert_budget: float | None = None
     channels: tuple[str, ...] = ()
     escalation: str | None = None
     labels: dict[str, str] = field(default_factory=dict)

@@ -3,48 +3,23 @@
 Pure: the head and the time are arguments. What models wrote is judged only where a rule names it.
 """
 
-import math
-import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 
 from service.domain.durations import format_duration
 from service.domain.rules import Condition, Rule
-from service.domain.series import (
-    EXPECTED_LOWER,
-    EXPECTED_UPPER,
-    FORECAST,
-    SCORE,
-    MatchType,
-    Selector,
-    Series,
-)
+from service.domain.series import FORECAST, MatchType, Selector, Series
 from service.query.selector import matches
-from service.storage.columns import Columns
+from service.rules.anomalies import Anomalies, Confidence
+from service.rules.rates import RowRates
+from service.rules.sight import UNKNOWN, HeadReader, Sight, Verdict, finite
 
 #: A series that is silent for longer has ended; `no_data` says nothing about it any more.
 ENDED_SECONDS = 86_400.0
 
 _FAR_MS = 2**62
-
-
-class HeadReader(Protocol):
-    """What judging needs of the head."""
-
-    def series(self, tenant: str) -> Mapping[int, Series]:
-        """Every series of a tenant, derived ones too."""
-        ...
-
-    def window(self, tenant: str, series: int, start_ms: int, end_ms: int) -> Columns:
-        """Samples with `start_ms <= t <= end_ms`."""
-        ...
-
-    def last(self, tenant: str, series: int, at_ms: int) -> tuple[int, float] | None:
-        """The newest sample with t <= `at_ms`."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +28,8 @@ class Judgement:
 
     `active` is None where nobody knows: there is no sample that is young enough. `value` is the
     series' own, None if it has none or one that is no number. `expectation` completes "it is
-    0.12, …"; it is empty unless active.
+    0.12, …"; it is empty unless active. `held` says why what meets the rule alerts nobody; `active`
+    is None then.
     """
 
     series: Series
@@ -61,16 +37,19 @@ class Judgement:
     active: bool | None
     value: float | None = None
     expectation: str = ""
+    held: str = ""
 
 
 class SeriesIndex:
     """Remembers which series a selector accepts, as long as a tenant has no new ones.
 
-    Keep one per worker; without it every evaluation looks at every series.
+    Keep one per worker; without it every evaluation looks at every series. `rates` remembers how
+    many rows they bring.
     """
 
     def __init__(self) -> None:
         self._tenants: dict[str, _Selections] = {}
+        self.rates = RowRates()
 
     def select(self, tenant: str, known: Mapping[int, Series], selector: Selector) -> list[Series]:
         """The series that a rule with this selector judges."""
@@ -82,6 +61,7 @@ class SeriesIndex:
     def forget(self, tenant: str) -> None:
         """A tenant is judged elsewhere now."""
         self._tenants.pop(tenant, None)
+        self.rates.forget(tenant)
 
 
 class _Selections:
@@ -126,39 +106,37 @@ def evaluate(
     lookback_seconds: float = 300.0,
     anomaly_threshold: float = 0.999,
     index: SeriesIndex | None = None,
+    confidence: Confidence | None = None,
 ) -> list[Judgement]:
     """One judgement for each series that the rule selects; none for a rule that is disabled.
 
     `now` is Unix seconds; a sample older than `lookback_seconds` is no value any more.
-    `anomaly_threshold` serves rules that name none.
+    `anomaly_threshold` serves rules that name none. `confidence` is that of models, by series id:
+    what is said with too little of it alerts nobody. Without it, all of them are trusted.
     """
     if not rule.enabled:
         return []
+    index = index or SeriesIndex()
     known = head.series(tenant)
-    look = _Look(rule, tenant, head, known, round(now * 1000), round(lookback_seconds * 1000))
-    judge: Callable[[Series], _Verdict]
+    sight = Sight(tenant, head, known, round(now * 1000), round(lookback_seconds * 1000))
+    found = index.select(tenant, known, rule.query)
+    judge: Callable[[Series], Verdict]
     if rule.condition is Condition.ANOMALY:
-        look.threshold = anomaly_threshold if rule.threshold is None else rule.threshold
-        judge = look.anomaly
+        anomalies = Anomalies(rule, sight, index.rates, anomaly_threshold, confidence)
+        anomalies.prepare(found)
+        judge = anomalies.judge
     elif rule.condition is Condition.FORECAST:
-        judge = look.forecast
+        judge = _Look(rule, sight).forecast
     elif rule.condition is Condition.NO_DATA:
-        judge = look.no_data
+        judge = _Look(rule, sight).no_data
     else:
-        judge = look.comparison
-    found = (index or SeriesIndex()).select(tenant, known, rule.query)
+        judge = _Look(rule, sight).comparison
     return [Judgement(series, _labels(rule, series), *judge(series)) for series in found]
 
 
 def _labels(rule: Rule, series: Series) -> dict[str, str]:
     return {**dict(series.labels), **rule.labels, "alertname": rule.name}
 
-
-_Verdict = tuple[bool | None, float | None, str]
-#: Bits of the NaN with which a sender ends a series.
-STALE_MARKER = struct.pack("<Q", 0x7FF0000000000002)
-
-_UNKNOWN: _Verdict = (None, None, "")
 
 _COMPARE: dict[Condition, Callable[[float, float], bool]] = {
     Condition.GT: lambda value, threshold: value > threshold,
@@ -183,116 +161,58 @@ _BROKEN = {
 class _Look:
     """One rule's look at one moment."""
 
-    def __init__(
-        self,
-        rule: Rule,
-        tenant: str,
-        head: HeadReader,
-        known: Mapping[int, Series],
-        now_ms: int,
-        lookback_ms: int,
-    ) -> None:
-        self.rule, self.tenant, self.head, self.known = rule, tenant, head, known
-        self.now_ms, self.lookback_ms = now_ms, lookback_ms
+    def __init__(self, rule: Rule, sight: Sight) -> None:
+        self.rule, self.sight = rule, sight
         self.threshold = 0.0 if rule.threshold is None else rule.threshold
         self._holds = _COMPARE.get(
             rule.operator if rule.condition is Condition.FORECAST else rule.condition
         )
         self._said = _BROKEN.get(rule.condition, "").format(_exactly(self.threshold))
 
-    def comparison(self, series: Series) -> _Verdict:
+    def comparison(self, series: Series) -> Verdict:
         """The newest value against the threshold."""
-        last = self._young(series.id)
+        last = self.sight.young(series.id)
         if last is None or self._holds is None:
-            return _UNKNOWN
+            return UNKNOWN
         value = last[1]
         if self._holds(value, self.threshold):
-            return True, _finite(value), self._said
-        return False, _finite(value), ""
+            return Verdict(True, finite(value), self._said)
+        return Verdict(False, finite(value), "")
 
-    def anomaly(self, series: Series) -> _Verdict:
-        """The newest anomaly score against the threshold; the value is the series' own then."""
-        score = self._young(self._derived(series, SCORE))
-        if score is None:
-            return _UNKNOWN
-        at, high = score
-        last = self.head.last(self.tenant, series.id, at)
-        value = None if last is None else _finite(last[1])
-        if not high >= self.threshold:
-            return False, value, ""
-        bounds = []
-        for suffix in (EXPECTED_LOWER, EXPECTED_UPPER):
-            derived = self._derived(series, suffix)
-            bound = None if derived is None else self.head.last(self.tenant, derived, at)
-            if bound is not None and at - bound[0] <= self.lookback_ms:
-                bounds.append(bound[1])
-        if len(bounds) < 2 or not all(map(math.isfinite, bounds)):
-            return True, value, f"unlike its past (anomaly score {high:.4g})"
-        return True, value, f"expected {_about(bounds[0])} to {_about(bounds[1])}"
-
-    def forecast(self, series: Series) -> _Verdict:
+    def forecast(self, series: Series) -> Verdict:
         """The first sample of the forecast that crosses the threshold, within the horizon."""
-        ahead = self._derived(series, FORECAST)
-        last = self._young(series.id)
+        ahead = self.sight.derived(series, FORECAST)
+        last = self.sight.young(series.id)
         if ahead is None or last is None or self._holds is None:
-            return _UNKNOWN
+            return UNKNOWN
         horizon = self.rule.horizon_seconds
-        until = _FAR_MS if horizon is None else self.now_ms + round(horizon * 1000)
-        t, v = self.head.window(self.tenant, ahead, self.now_ms + 1, until)
+        until = _FAR_MS if horizon is None else self.sight.now_ms + round(horizon * 1000)
+        t, v = self.sight.window(ahead, self.sight.now_ms + 1, until)
         if not len(t):
-            return _UNKNOWN
-        value = _finite(last[1])
+            return UNKNOWN
+        value = finite(last[1])
         crossing = np.fromiter((self._holds(x, self.threshold) for x in v.tolist()), bool, len(v))
         if not crossing.any():
-            return False, value, ""
-        seconds = (int(t[int(crossing.argmax())]) - self.now_ms) / 1000
+            return Verdict(False, value, "")
+        seconds = (int(t[int(crossing.argmax())]) - self.sight.now_ms) / 1000
         verb = "reaches" if self.rule.operator in (Condition.GT, Condition.GTE) else "falls to"
-        return True, value, f"{verb} {_exactly(self.threshold)} in {format_duration(seconds)}"
+        return Verdict(
+            True, value, f"{verb} {_exactly(self.threshold)} in {format_duration(seconds)}"
+        )
 
-    def no_data(self, series: Series) -> _Verdict:
+    def no_data(self, series: Series) -> Verdict:
         """Whether the newest sample is older than the window."""
-        last = self.head.last(self.tenant, series.id, self.now_ms)
+        last = self.sight.last(series.id, self.sight.now_ms)
         if last is None:
-            return _UNKNOWN
-        silent = (self.now_ms - last[0]) / 1000
+            return UNKNOWN
+        silent = (self.sight.now_ms - last[0]) / 1000
         window = self.rule.window_seconds
         if silent <= window:
-            return False, _finite(last[1]), ""
+            return Verdict(False, finite(last[1]), "")
         if silent > max(ENDED_SECONDS, 2 * window):
-            return _UNKNOWN
-        return True, None, f"no data for {format_duration(silent)}"
-
-    def _derived(self, series: Series, suffix: str) -> int | None:
-        derived = series.derived(suffix).id
-        return derived if derived in self.known else None
-
-    def _young(self, series: int | None) -> tuple[int, float] | None:
-        if series is None:
-            return None
-        last = self.head.last(self.tenant, series, self.now_ms)
-        if last is None or self.now_ms - last[0] > self.lookback_ms or is_stale(last[1]):
-            return None
-        return last
-
-
-def is_stale(value: float) -> bool:
-    """Whether it is the NaN with which a Prometheus says that a series has ended.
-
-    Then nothing is known of it any more, which is not the same as being well.
-    """
-    return value != value and struct.pack("<d", value) == STALE_MARKER
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
+            return UNKNOWN
+        return Verdict(True, None, f"no data for {format_duration(silent)}")
 
 
 def _exactly(value: float) -> str:
     return f"{value:.10g}"
-
-
-def _about(value: float) -> str:
-    size = abs(value)
-    if 1000 <= size < 1e15:
-        return f"{value:,.0f}"
-    return f"{value:.4g}" if size >= 1e-4 else f"{value:.3g}"

@@ -29,6 +29,7 @@ _MEANT = {
     "cooldown_seconds": "cooldown",
     "channel": "channels",
     "notify": "channels",
+    "budget": "alert_budget",
     "policy": "escalation",
     "escalation_policy": "escalation",
     "tags": "labels",

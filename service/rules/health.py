@@ -4,13 +4,14 @@ It is a hint for people, kept in Redis for an hour after its last renewal: a sto
 costs the hint and nothing else.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from service.domain.errors import Unavailable
+from service.rules.evaluator import Judgement
 from service.storage import keys
 from service.storage.redis import ask
 
@@ -53,3 +54,18 @@ class RuleHealth:
             log.warning("rule errors not known", tenant=tenant, error=str(error))
             return {}
         return {id.decode(): why.decode() for id, why in found.items()}
+
+
+def held(judgements: Iterable[Judgement]) -> str:
+    """Which series meet a rule and alert nobody, and why; empty where there are none."""
+    found = [judgement for judgement in judgements if judgement.held]
+    if not found:
+        return ""
+    first = found[0]
+    one = len(found) == 1
+    who = (
+        "1 series is unlike its past and opens"
+        if one
+        else (f"{len(found):,} series are unlike their past and open")
+    )
+    return f"{who} no alert: {first.series}: {first.held}"

@@ -4,6 +4,7 @@
     query: error_rate{job="web"}    # required: a metric, with matchers or without
     condition: gt                   # required: see `CONDITIONS`
     threshold: 0.05                 # for comparisons and forecast; optional for anomaly
+    alert_budget: 2/week            # for anomaly instead of a threshold
     severity: critical              # critical high medium low info; medium if absent
 
 Every problem of a rule is found, not only the first.
@@ -11,6 +12,7 @@ Every problem of a rule is found, not only the first.
 
 from typing import Any
 
+from service.domain.budgets import format_budget, parse_budget
 from service.domain.durations import format_duration, parse_duration
 from service.domain.errors import InvalidInput
 from service.domain.rules import Condition, EscalationPolicy, EscalationStep, Rule, Severity
@@ -28,8 +30,12 @@ from service.rules.form import (
     text_of,
 )
 
+#: An anomaly, said by what it needs.
+_BY_BUDGET = "alert_budget"
+
 CONDITIONS: dict[str, Condition] = {
     **{str(c): c for c in Condition},
+    _BY_BUDGET: Condition.ANOMALY,
     "greater_than": Condition.GT,
     "greater_than_or_equal": Condition.GTE,
     "less_than": Condition.LT,
@@ -39,8 +45,17 @@ CONDITIONS: dict[str, Condition] = {
 }
 
 FIELDS = (
-    *("name", "query", "condition", "threshold", "operator", "severity", "for_duration"),
-    *("cooldown", "window", "horizon", "channels", "escalation", "labels", "annotations"),
+    *("name", "query", "condition", "threshold", "alert_budget", "operator", "severity"),
+    *(
+        "for_duration",
+        "cooldown",
+        "window",
+        "horizon",
+        "channels",
+        "escalation",
+        "labels",
+        "annotations",
+    ),
     *("enabled", "tenant"),
 )
 
@@ -49,6 +64,7 @@ _ONLY = {
     "window": (Condition.NO_DATA,),
     "horizon": (Condition.FORECAST,),
     "operator": (Condition.FORECAST,),
+    "alert_budget": (Condition.ANOMALY,),
 }
 _OPERATORS = (Condition.GT, Condition.GTE, Condition.LT, Condition.LTE)
 
@@ -83,6 +99,7 @@ def parse_rule(body: object, *, rule_id: str, tenant: str | None, cooldown_secon
         window_seconds=300.0 if window is None else window,
         horizon_seconds=horizon,
         operator=operator,
+        alert_budget=form.take("alert_budget", parse_budget),
         channels=form.take("channels", channel_names) or (),
         escalation=form.take("escalation", plain_name),
         labels=form.take_map("labels", 1024, reserved=_RESERVED),
@@ -106,6 +123,8 @@ def _check_fit(form: "Form", rule: Rule) -> None:
         form.wrong("threshold", f"is missing; the condition {condition} compares with it")
     if condition is Condition.NO_DATA and "threshold" in form.given:
         form.wrong("threshold", "does not belong to the condition no_data; window does", True)
+    if condition is Condition.ANOMALY:
+        _check_budget(form)
     if (
         condition is Condition.ANOMALY
         and rule.threshold is not None
@@ -121,6 +140,15 @@ def _check_fit(form: "Form", rule: Rule) -> None:
             form.wrong("query", f"needs a fixed metric name for the condition {condition}")
         elif name.endswith(DERIVED):
             form.wrong("query", f"names what models wrote; {condition} wants the metric itself")
+
+
+def _check_budget(form: "Form") -> None:
+    if "alert_budget" in form.given and "threshold" in form.given:
+        reason = "sets the threshold by itself; a rule has one of the two"
+        form.wrong("alert_budget", reason, True)
+    asked = str(form.given["condition"]).strip().lower()
+    if asked == _BY_BUDGET and "alert_budget" not in form.given:
+        form.wrong("alert_budget", "is missing; the condition alert_budget spends it, say 2/week")
 
 
 def parse_policy(body: object) -> EscalationPolicy:
@@ -156,6 +184,8 @@ def rule_form(rule: Rule) -> dict[str, Any]:
     }
     if rule.threshold is not None:
         form["threshold"] = rule.threshold
+    if rule.alert_budget is not None:
+        form["alert_budget"] = format_budget(rule.alert_budget)
     if rule.condition is Condition.FORECAST:
         form["operator"] = str(rule.operator)
         if rule.horizon_seconds is not None:

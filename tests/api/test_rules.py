@@ -78,6 +78,7 @@ async def test_a_rules_life(
         "query": "error_rate",
         "condition": "gt",
         "threshold": 0.05,
+        "alert_budget": None,
         "operator": None,
         "severity": "medium",
         "for_duration": "5m",

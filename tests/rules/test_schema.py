@@ -76,7 +76,10 @@ def test_what_is_absent_takes_its_default() -> None:
 def test_every_word_for_a_condition(word: str) -> None:
     condition = CONDITIONS[word]
     bare = condition in (Condition.ANOMALY, Condition.NO_DATA)
-    assert parsed(condition=word, threshold=None if bare else 1).condition is condition
+    budget = {"alert_budget": "1/day"} if word == "alert_budget" else {}
+    rule = parsed(condition=word, threshold=None if bare else 1, **budget)
+    assert rule.condition is condition
+    assert rule.alert_budget == (7.0 if budget else None)
 
 
 def test_forecast_and_no_data_have_fields_of_their_own() -> None:
@@ -143,6 +146,32 @@ def test_all_problems_are_found_at_once() -> None:
             "query",
             "wants the metric itself",
         ),
+        (
+            {"condition": "anomaly", "alert_budget": "2/week"},
+            "alert_budget",
+            "sets the threshold by itself; a rule has one of the two",
+        ),
+        ({"alert_budget": "2/week"}, "alert_budget", "belongs to the condition anomaly, not to gt"),
+        (
+            {"condition": "Alert_Budget", "threshold": None},
+            "alert_budget",
+            "is missing; the condition alert_budget spends it, say 2/week",
+        ),
+        (
+            {"condition": "anomaly", "threshold": None, "alert_budget": "often"},
+            "alert_budget",
+            "is text like 2/week or 1/day, not 'often'",
+        ),
+        (
+            {"condition": "anomaly", "threshold": None, "alert_budget": "0/week"},
+            "alert_budget",
+            "is above 0 and at most one a minute",
+        ),
+        (
+            {"condition": "anomaly", "threshold": None, "alert_budget": "9" * 5000 + "/week"},
+            "alert_budget",
+            "9…",
+        ),
         ({"query": 'm{a=~"("}'}, "query", "illegal regex"),
         ({"query": "m\0"}, "query", "cannot be printed"),
         ({"name": "a\ud800"}, "name", "cannot be printed"),
@@ -177,6 +206,7 @@ def test_a_rule_comes_back_as_it_was() -> None:
         {"condition": "forecast", "operator": "lt", "horizon": "6h", "channels": ["a"]},
         {"condition": "no_data", "threshold": None, "window": "10m", "escalation": "x"},
         {"condition": "anomaly", "threshold": 0.99},
+        {"condition": "alert_budget", "threshold": None, "alert_budget": "2 per week"},
     ):
         rule = parsed(**changes)
         again = parse_rule(rule_form(rule), rule_id="r1", tenant="acme", cooldown_seconds=1.0)

@@ -1,0 +1,141 @@
+"""The condition `anomaly`: the score against a threshold, or the alert stream against a budget.
+
+With a budget an anomaly begins with a row whose alert score is rarer than the budget allows, and
+lasts until the series has been calm for a while. In between it is one alert, whatever the score
+does: the alert stream speaks again only of what is worse still.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from models.suppression import threshold as rarest
+from service.domain.confidence import PAGES_FROM
+from service.domain.rules import Rule
+from service.domain.series import ALERT, EXPECTED, EXPECTED_LOWER, EXPECTED_UPPER, SCORE, Series
+from service.rules.rates import Rate, RowRates
+from service.rules.sight import UNKNOWN, Sight, Verdict, about, finite
+from service.storage.columns import Times, Values
+
+#: An anomaly is over when its score has stayed below `CALM` for so many rows and so long.
+CALM, CALM_ROWS, CALM_MS = 0.99, 5, 300_000
+
+Confidence = Mapping[int, float]
+
+
+@dataclass(slots=True)
+class Anomalies:
+    """One rule's look at anomalies. `confidence` by series id; None: of all we are sure.
+
+    `default` is the score that is anomalous where the rule says nothing.
+    """
+
+    rule: Rule
+    sight: Sight
+    rates: RowRates
+    default: float
+    confidence: Confidence | None = None
+    _rate: Rate = field(default_factory=lambda: Rate(0.0, 0))
+    _rarest: float = np.inf
+
+    def prepare(self, selected: Sequence[Series]) -> None:
+        """Share the rule's budget among the series that may spend it."""
+        if self.rule.alert_budget is None:
+            return
+        able = [series for series in selected if self._sure(series)]
+        self._rate = self.rates.of(self.sight, self.rule.query, able)
+        if self._rate.series:
+            self._rarest = rarest(self.rule.alert_budget, self._rate.rows)
+
+    def judge(self, series: Series) -> Verdict:
+        """Whether an anomaly goes on."""
+        score = self.sight.young(self.sight.derived(series, SCORE))
+        if score is None:
+            return UNKNOWN
+        at, high = score
+        last = self.sight.last(series.id, at)
+        value = None if last is None else finite(last[1])
+        by_budget = self.rule.alert_budget is not None
+        usual = self.default if self.rule.threshold is None else self.rule.threshold
+        if not self._sure(series):
+            if not high >= usual:
+                return Verdict(False, value)
+            return Verdict(None, value, held=self._too_little(series))
+        if by_budget:
+            said = self._goes_on(series, at)
+        else:
+            said = self._unlike(series, at, high) if high >= usual else ""
+        return Verdict(bool(said), value, said)
+
+    def _sure(self, series: Series) -> bool:
+        return self.confidence is None or self.confidence.get(series.id, 0.0) >= PAGES_FROM
+
+    def _too_little(self, series: Series) -> str:
+        sure = 0.0 if self.confidence is None else self.confidence.get(series.id, 0.0)
+        return f"too little is known of it (confidence {sure:.2f}, {PAGES_FROM:g} is needed)"
+
+    def _unlike(self, series: Series, at: int, high: float) -> str:
+        """What was expected at the time of a score."""
+        low = self._at(series, EXPECTED_LOWER, at)
+        upp = self._at(series, EXPECTED_UPPER, at)
+        if low is None or upp is None:
+            return f"unlike its past (anomaly score {high:.4g})"
+        return f"expected {about(low)} to {about(upp)}"
+
+    def _goes_on(self, series: Series, at: int) -> str:
+        """The anomaly that goes on at `at`, in words; empty if there is none."""
+        alert = self.sight.derived(series, ALERT)
+        scores = self.sight.derived(series, SCORE)
+        if alert is None or scores is None:
+            return ""
+        t, v = self.sight.window(alert, 0, at)
+        loud = np.flatnonzero(v >= self._rarest)
+        if not len(loud):
+            return ""
+        since, rarity = int(t[loud[-1]]), float(v[loud[-1]])
+        if _has_calmed(*self.sight.window(scores, since, at)):
+            return ""
+        return self._rare(series, since, rarity)
+
+    def _rare(self, series: Series, at: int, rarity: float) -> str:
+        many = "1 series" if self._rate.series == 1 else f"{self._rate.series:,} series"
+        often = _often((1.0 - rarity) * self._rate.rows)
+        said = f"unlike its past, as happens {often} over {many}"
+        seen = self.sight.last(series.id, at)
+        value = None if seen is None else finite(seen[1])
+        low, middle, upp = (
+            self._at(series, suffix, at) for suffix in (EXPECTED_LOWER, EXPECTED, EXPECTED_UPPER)
+        )
+        if value is not None and middle is not None:
+            said += f"; seen {about(value)}, expected {about(middle)}"
+            if low is not None and upp is not None:
+                said += f" ({about(low)} to {about(upp)})"
+        return said
+
+    def _at(self, series: Series, suffix: str, at: int) -> float | None:
+        """What a model wrote for the time `at`, or not long before."""
+        derived = self.sight.derived(series, suffix)
+        found = None if derived is None else self.sight.last(derived, at)
+        if found is None or at - found[0] > self.sight.lookback_ms:
+            return None
+        return finite(found[1])
+
+
+def _has_calmed(t: Times, scores: Values) -> bool:
+    """Whether a stretch of calm, long enough, follows the first of the rows (n,)."""
+    high = scores >= CALM
+    if len(high):
+        high[0] = True  # there the anomaly spoke, whatever its score
+    edges = np.append(np.flatnonzero(high), len(scores))
+    calm = np.diff(edges) - 1
+    long = np.flatnonzero(calm >= CALM_ROWS)
+    return bool((t[edges[long + 1] - 1] - t[edges[long] + 1] >= CALM_MS).any())
+
+
+def _often(a_week: float) -> str:
+    """A rate in words: `about 2 times a week`."""
+    for period, count in (("week", a_week), ("month", a_week * 52 / 12), ("year", a_week * 52)):
+        if (times := round(count)) >= 1:
+            return f"about {'once' if times == 1 else f'{times:,} times'} a {period}"
+    return "less than once a year"
