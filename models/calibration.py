@@ -87,12 +87,7 @@ class TailCalibrator:
         below: Array | Integers = np.searchsorted(self.body_, scores)
         if self.ranks_ is not None and len(self.body_):
             below = np.interp(scores, self.body_, self.ranks_, right=self.count_ * BODY)
-        start = -np.log10(1.0 - BODY)
-        share = (self.count_ - below + 0.5) / (self.count_ + 1.0)
-        inside = np.minimum(np.maximum(-np.log10(share), 0.0), start)
-        excess = np.log10(np.maximum(scores, self.threshold_) / self.threshold_) / self.index_
-        surprise = np.where(scores > self.threshold_, start + excess, inside)
-        return np.asarray(np.minimum(surprise, LARGEST_SURPRISE))
+        return surprise_of(scores, below, self.count_, self.threshold_, self.index_)
 
     def to_arrays(self) -> Arrays:
         """Ranks at up to `KNOTS` points of the body, and the tail."""
@@ -113,6 +108,22 @@ class TailCalibrator:
         calibrator.index_ = index
         calibrator.body_, calibrator.ranks_ = floats(arrays, "knots")
         return calibrator
+
+
+def surprise_of(
+    scores: Array,
+    below: Array | Integers,
+    count: Array | float,
+    threshold: Array | float,
+    index: Array | float,
+) -> Array:
+    """-log10 p of scores, of which `below` of `count` past ones are lower; a tail beyond."""
+    start = -np.log10(1.0 - BODY)
+    share = (count - below + 0.5) / (count + 1.0)
+    inside = np.minimum(np.maximum(-np.log10(share), 0.0), start)
+    excess = np.log10(np.maximum(scores, threshold) / threshold) / index
+    surprise = np.where(scores > threshold, start + excess, inside)
+    return np.asarray(np.minimum(surprise, LARGEST_SURPRISE))
 
 
 def probability(surprise: Array) -> Array:

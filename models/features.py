@@ -110,7 +110,7 @@ class Features:
         rows = np.arange(start, stop)
         x = past.x[start:stop]
         index = past.first + rows
-        least = _least(x)
+        least = smallest(x)
         predictions = [model.predict(past, rows) for model in self.regressions]
         errors = [x - made.expected for made in predictions]
         errors.append(x - self._same_time(past, rows))
@@ -164,7 +164,7 @@ class Features:
     def expect(self, rows: Rows, index: Integers) -> tuple[Array, Array]:
         """Expectation about an hour ahead of rows at grid indices (n,), and the usual error."""
         expected = rows.predictions[1].expected
-        return expected, np.maximum(self.sizes[1].at(index), _least(expected))
+        return expected, np.maximum(self.sizes[1].at(index), smallest(expected))
 
     def _running(
         self, past: Past, start: int, error: Array, least: Array, *, carried: bool
@@ -197,9 +197,7 @@ class Features:
 
     def _same_time(self, past: Past, rows: Integers) -> Array:
         """Median of the same time on up to seven earlier days; at first the recent median."""
-        around = self.day // 288
-        days = np.arange(1, max(1, min(7, (self.memory - around) // self.day)) + 1) * self.day
-        seasons = past.means(rows, np.maximum(days - around, 1), days + around)
+        seasons = past.means(rows, *season_lags(self.day, self.memory))
         known = ~np.isnan(seasons[:, 0])
         result = np.empty(len(rows))
         if known.any():
@@ -245,9 +243,24 @@ class Features:
         return features
 
 
-def _least(x: Array) -> Array:
+def season_lags(day: int, memory: int) -> tuple[Integers, Integers]:
+    """Nearest and farthest lag of the same time on up to seven earlier days."""
+    around = day // 288
+    days = np.arange(1, max(1, min(7, (memory - around) // day)) + 1) * day
+    return np.maximum(days - around, 1), days + around
+
+
+def smallest(x: Array) -> Array:
     """The smallest scale that is not rounding."""
     return np.asarray(1e-9 * (1.0 + np.abs(x)))
+
+
+def recent_level(past: Past, anchor: int) -> tuple[float, float]:
+    """Median of the `RECENT` values before row `anchor`, and their mean distance from it."""
+    before = past.x[max(0, anchor - RECENT) : anchor]
+    middle = float(np.median(before)) if len(before) else float(past.x[0])
+    size = float(np.abs(before - middle).mean()) if len(before) >= _FEW else np.inf
+    return middle, size
 
 
 def _recent_level(past: Past, start: int, stop: int, least: Array) -> Array:
@@ -264,7 +277,5 @@ def _recent_level(past: Past, start: int, stop: int, least: Array) -> Array:
         middle[full] = np.median(windows, axis=1)
         size[full] = np.abs(windows - middle[full][:, None]).mean(axis=1)
     for place in np.flatnonzero(~full):
-        before = past.x[: anchors[place]]
-        middle[place] = np.median(before) if len(before) else past.x[0]
-        size[place] = np.abs(before - middle[place]).mean() if len(before) >= _FEW else np.inf
+        middle[place], size[place] = recent_level(past, int(anchors[place]))
     return np.asarray((past.x[start:stop] - middle[which]) / (size[which] + least))
