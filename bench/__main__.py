@@ -3,14 +3,16 @@
 import json
 import sys
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from bench import detection as detecting
+from bench import detection_report, report
 from bench import fairness as fair
 from bench import ingest as recording
 from bench import read as reading
-from bench import report
 from bench.bodies import PROTOCOLS
 
 app = typer.Typer(
@@ -22,9 +24,18 @@ app = typer.Typer(
 
 _SIZES = (1, 100, 2000, 10_000)
 _QUICK_SECONDS = 2.0
+_SERIES = 8
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 Quick = Annotated[bool, typer.Option("--quick", help="What has a target, for two seconds each.")]
+Data = Annotated[
+    Path | None, typer.Option(help="Data folder of NAB, the Numenta Anomaly Benchmark.")
+]
+Labels = Annotated[Path | None, typer.Option(help="NAB's combined_windows.json, if elsewhere.")]
+Referee = Annotated[
+    Path | None,
+    typer.Option(help="A program that scores by NAB's rules: DATA LABELS RESULTS --json."),
+]
 
 
 def _say(line: str) -> None:
@@ -33,12 +44,20 @@ def _say(line: str) -> None:
 
 
 @app.callback(invoke_without_command=True)
-def everything(context: typer.Context, as_json: AsJson = False, quick: Quick = False) -> None:
+def everything(
+    context: typer.Context,
+    as_json: AsJson = False,
+    quick: Quick = False,
+    data: Data = None,
+    labels: Labels = None,
+    referee: Referee = None,
+) -> None:
     """Everything, unless a measurement is named."""
     if context.invoked_subcommand is not None:
         return
     good = _ingest(_cells(quick=quick), baseline=_QUICK_SECONDS, as_json=as_json)
     _read(as_json=as_json)
+    _detection(data, labels, referee, 2 if quick else _SERIES, as_json=as_json)
     good &= _fairness(3.0, 6 if not quick else 2, as_json=as_json)
     raise typer.Exit(0 if good else 1)
 
@@ -99,6 +118,18 @@ def read(as_json: AsJson = False) -> None:
     _read(as_json=as_json)
 
 
+@app.command()
+def detection(
+    data: Data = None,
+    labels: Labels = None,
+    referee: Referee = None,
+    series: Annotated[int, typer.Option(min=1, help="Series of each made-up family.")] = _SERIES,
+    as_json: AsJson = False,
+) -> None:
+    """What is found in labelled series beside plain detectors, alerts against budget, cost."""
+    _detection(data, labels, referee, series, as_json=as_json)
+
+
 def _cells(
     protocols: list[str] | None = None,
     sizes: list[int] | None = None,
@@ -147,6 +178,19 @@ def _read(*, as_json: bool) -> None:
         print(json.dumps({"read": [asdict(row) for row in rows]}))
     else:
         reading.show(rows)
+
+
+def _detection(
+    data: Path | None, labels: Path | None, referee: Path | None, series: int, *, as_json: bool
+) -> None:
+    try:
+        found = detecting.measure(data, labels, referee, series, _say)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise typer.BadParameter(str(error)) from error
+    if as_json:
+        print(json.dumps({"detection": found.plain()}))
+    else:
+        detection_report.show(found, report.out)
 
 
 def _fairness(seconds: float, pairs: int, *, first: bool = False, as_json: bool) -> bool:

@@ -1,0 +1,102 @@
+"""What detection costs: of a walk, of a new point, and of forests beside scikit-learn's."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from sklearn.ensemble import IsolationForest as Reference
+
+from models.ensemble import Detector
+from models.features import FEATURES
+from models.forest import Heaps, IsolationForest, Singles, grow, path_lengths
+from models.synthetic import web
+
+#: Forests as the ensemble has them: trees, rows a tree sees, rows to choose from, columns.
+_TREES, _SAMPLE, _ROWS, _COLUMNS = 50, 256, 5000, len(FEATURES) + 1
+#: Series that a figure is told for, and those that are measured, of ours and scikit-learn's.
+SERIES, _OURS, _THEIRS = 10_000, 500, 20
+_REPEATS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A cost, in `unit`: the less the better. `reach` and `aim` are targets, `other` a baseline."""
+
+    what: str
+    value: float
+    unit: str
+    reach: float | None = None
+    aim: float | None = None
+    other: float | None = None
+
+    @property
+    def ratio(self) -> float | None:
+        """How many times more the baseline costs."""
+        return self.other / self.value if self.other is not None else None
+
+
+def command(rows: int, seconds: float, cpu: float) -> list[Figure]:
+    """What `offbeat detect` took for so many rows."""
+    million = 1e6 / rows
+    return [
+        Figure("offbeat detect on a folder, a million rows", seconds * million, "s", 60.0),
+        Figure("the same, CPU", cpu * million, "s"),
+    ]
+
+
+def measure() -> list[Figure]:
+    """Everything else; CPU time of one core, best of several."""
+    series = web(0, clean=True)
+    n = len(series.values)
+    walk = best(lambda: Detector().fit(series.t_ms, series.values), _REPEATS) / n
+    detector = Detector().fit(series.t_ms[:-1], series.values[:-1])
+    near = slice(n - detector.context - 1, n)
+    point = best(lambda: detector.score(series.t_ms[near], series.values[near], 1), 20)
+    return [
+        Figure("walk over a history, a row", walk * 1e6, "µs"),
+        Figure("a new point, one series alone", point * 1e6, "µs", 40.0, 10.0),
+        *forests(),
+    ]
+
+
+def forests(ours: int = _OURS, theirs: int = _THEIRS) -> list[Figure]:
+    """Forests grown and asked for one new point each; what few series take stands for all."""
+    rng = np.random.default_rng(0)
+    rows = np.abs(rng.standard_t(5, (_ROWS, _COLUMNS)))
+    points = np.abs(rng.standard_t(5, (ours, 1, _COLUMNS))).astype(np.float32)
+    single = rows.astype(np.float32)[None]
+    fit = best(lambda: IsolationForest(_TREES, _SAMPLE).fit(rows), _REPEATS)
+    reference = Reference(n_estimators=_TREES, max_samples=_SAMPLE, random_state=0)
+    their_fit = best(lambda: reference.fit(rows), _REPEATS)
+    heaps = _many(single, ours, rng)
+    ask = best(lambda: path_lengths(heaps, points), _REPEATS) * SERIES / ours
+    one_by_one = [points[number].astype(np.float64) for number in range(theirs)]
+    their_ask = best(lambda: [reference.score_samples(x) for x in one_by_one], 2) * SERIES / theirs
+    return [
+        Figure("fit of a forest", fit * 1e3, "ms", 10.0, 4.0, their_fit * 1e3),
+        Figure(
+            f"forests of {SERIES:,} series, a new point each",
+            ask * 1e3,
+            "ms",
+            150.0,
+            75.0,
+            their_ask * 1e3,
+        ),
+    ]
+
+
+def best(work: Callable[[], object], repeats: int) -> float:
+    """Least CPU seconds of several runs."""
+    spent = []
+    for _ in range(repeats):
+        begun = time.process_time()
+        work()
+        spent.append(time.process_time() - begun)
+    return min(spent)
+
+
+def _many(rows: Singles, series: int, rng: np.random.Generator) -> Heaps:
+    """Forests of many series: those of a few, over and over."""
+    few = grow(np.repeat(rows, 10, axis=0), _TREES, _SAMPLE, rng)
+    return Heaps(*(np.resize(part, (series, *part.shape[1:])) for part in few))
