@@ -9,7 +9,7 @@ from the rows before it, then learned from. So no row is ever judged by what cam
 what a walk says about a row does not depend on how far it goes on.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple, Self
 
@@ -71,8 +71,8 @@ HIGHEST_BODY = 2.2
 MEAN, NOVELTY = 0.85, 2.0
 LARGEST_SCORE = 1.0 - 1e-12
 
-_PLACE = {name: place for place, name in enumerate(FEATURES)}
-_CALIBRATED = (*LEARNING, *DIRECT)
+PLACE = {name: place for place, name in enumerate(FEATURES)}
+CALIBRATED = (*LEARNING, *DIRECT)
 _ECHO = decaying(ECHO_SPAN)
 
 
@@ -109,20 +109,26 @@ class Judged(NamedTuple):
     Z: Array
 
 
+def composed(each: Mapping[str, Array]) -> list[Array]:
+    """Surprise of each member (n,), in the order of `LABELS`, from those of what is calibrated."""
+    means = [np.mean([each[f] for f in features], axis=0) for features in COMPOSED.values()]
+    return [*(each[name] for name in LEARNING), *means]
+
+
 class _Opinions:
     """Members and calibrations: rows of features to surprises."""
 
     def __init__(self, seed: int) -> None:
         self._rng = np.random.default_rng(seed)
         self._rows = Newest(RECENT, len(FEATURES) + 1)
-        self._pasts = {name: Window(HISTORY) for name in _CALIBRATED}
+        self._pasts = {name: Window(HISTORY) for name in CALIBRATED}
         self._next_fit = WARM
         self.members: dict[str, Member] = {}
         self.calibrators: dict[str, TailCalibrator] = {}
 
     def raw(self, Z: Array, shape: Array) -> dict[str, Array]:
         """Raw scores (n,) by name."""
-        found = {name: np.abs(Z[:, _PLACE[name]]) for name in DIRECT}
+        found = {name: np.abs(Z[:, PLACE[name]]) for name in DIRECT}
         for name, member in self.members.items():
             found[name] = member.score(LEARNING[name].view(Z, shape))
         return found
@@ -135,11 +141,9 @@ class _Opinions:
             name: self.calibrators[name].surprise(raw[name])
             if name in self.calibrators and name in raw
             else silent
-            for name in _CALIBRATED
+            for name in CALIBRATED
         }
-        columns = [each[name] for name in LEARNING]
-        columns += [np.mean([each[f] for f in features], axis=0) for features in COMPOSED.values()]
-        return np.stack([*columns, shape], axis=1)
+        return np.stack([*composed(each), shape], axis=1)
 
     def learn(self, row: int, Z: Array, shape: Array, raw: dict[str, Array], most: int) -> None:
         """Take measured rows in, the last of which was number `row` of the series.
@@ -175,10 +179,16 @@ class _Opinions:
         for name, part in LEARNING.items():
             if own := within(f"member/{name}", arrays):
                 opinions.members[name] = part.load(own)
-        for name in _CALIBRATED:
+        for name in CALIBRATED:
             if own := within(f"calibrator/{name}", arrays):
                 opinions.calibrators[name] = TailCalibrator.from_arrays(own)
         return opinions
+
+
+def agreed(each: Array) -> Array:
+    """Mean of what members say (n, members), of rows."""
+    mean = (np.maximum(each, 0.0) ** AGREEMENT).mean(axis=1)
+    return np.asarray(mean ** (1.0 / AGREEMENT))
 
 
 class _Joint:
@@ -196,7 +206,7 @@ class _Joint:
     def join(self, each: Array, *, carried: bool = False) -> tuple[Array, Array]:
         """Mean surprise of rows with surprises `each` (n, members), with an echo, and without."""
         # the shape is part of others' rows, and of the alert
-        mean = (np.maximum(each[:, :-1], 0.0) ** AGREEMENT).mean(axis=1) ** (1.0 / AGREEMENT)
+        mean = agreed(each[:, :-1])
         before = self._means if carried else mean[:0]
         padded = np.concatenate((np.zeros(LEAD - 1 - len(before)), before, mean))
         return mean + ECHO * np.convolve(padded, _ECHO[::-1], "valid"), mean
@@ -334,6 +344,21 @@ class _Block(NamedTuple):
     residual: Array
 
 
+class Look(NamedTuple):
+    """Newest rows and what is said about them: scores, surprises of each member, features.
+
+    `block` is about the last rows of `past`, whatever of it was new; both are None where all
+    values are missing. `settled`: training left out nothing that still counts as recent.
+    """
+
+    scores: Scores
+    each: Array
+    Z: Array
+    past: Past | None
+    block: _Block | None
+    settled: bool
+
+
 class Detector:
     """Learns one series and scores new values of it.
 
@@ -423,11 +448,11 @@ class Detector:
         Where the context is shorter than what features look back on, the end of the training data
         stands in front of it. Missing values (NaN) score 0.
         """
-        return self._judge(t_ms, values, n_new)[0]
+        return self.look(t_ms, values, n_new).scores
 
     def explain(self, t_ms: Integers, values: Array) -> Explanation:
         """Why the newest of the rows (n,) has its score."""
-        scores, each, Z = self._judge(t_ms, values, 1)
+        scores, each, Z = self.look(t_ms, values, 1)[:3]
         surprises = {name: float(s) for name, s in zip(LABELS, each[-1], strict=True)}
         features = {name: float(z) for name, z in zip(FEATURES, Z[-1], strict=True)}
         return Explanation(
@@ -443,7 +468,8 @@ class Detector:
             features=features,
         )
 
-    def _judge(self, t_ms: Integers, values: Array, n_new: int) -> tuple[Scores, Array, Array]:
+    def look(self, t_ms: Integers, values: Array, n_new: int) -> Look:
+        """The same as `score`, with all that it comes from."""
         n_new = min(n_new, len(t_ms))
         begin = max(0, len(t_ms) - n_new - self.context)
         t_ms, values = t_ms[begin:], values[begin:]
@@ -452,7 +478,8 @@ class Detector:
         v = np.concatenate((self.tail_v_[before], values))
         # what goes on or is just over stays, as in the shapes that are remembered
         newest = t[max(0, len(t) - n_new - LEAD - ALERT_MEMORY)] if len(t) else 0
-        v[inside(t, self.left_out_[self.left_out_[:, 1] < newest])] = np.nan
+        over = self.left_out_[:, 1] < newest
+        v[inside(t, self.left_out_[over])] = np.nan
         laid = self.grid_.lay(t, v)
         at = laid.at[len(t) - n_new :]
         new_t = t_ms[len(t_ms) - n_new :]
@@ -461,13 +488,17 @@ class Detector:
             nothing = np.zeros(n_new)
             middle = np.full(n_new, float(np.median(self.tail_v_)))
             scores = Scores(new_t, nothing, nothing, middle, middle, middle)
-            return scores, np.zeros((1, len(LABELS))), np.zeros((1, len(FEATURES)))
+            each, Z = np.zeros((n_new, len(LABELS))), np.zeros((n_new, len(FEATURES)))
+            return Look(scores, each, Z, None, None, settled=bool(over.all()))
         past = Past(self.learned_.units.apply(laid.y), laid.first)
         start = int(at[known].min())
-        judged = self.learned_.judge_anew(past, start, len(past))
+        lead = max(0, start - LEAD - ALERT_MEMORY)
+        block = self.learned_.judge(past, lead, len(past))
+        judged = Judged(*(column[start - lead :] for column in block.judged))
         place = np.maximum.accumulate(np.where(known, at - start, 0))
         scores = _scores(new_t, judged, place, known)
-        return scores, judged.each[place], judged.Z[place]
+        said = judged.each[place], judged.Z[place]
+        return Look(scores, *said, past, block, settled=bool(over.all()))
 
     def to_arrays(self) -> Arrays:
         """Everything that scoring needs; the scores of the history are not kept."""

@@ -125,8 +125,9 @@ class Stretch:
         end = low + np.arange(len(stretches)) + self.width - 1
         squares = squared_distances(centred[place - self.width + 1 - low], centred)
         squares[end[None, :] > (place - self.width)[:, None]] = np.inf
-        nearest = np.sqrt(squares.min(axis=1) / self.width)
-        found[place - len(self.values_)] = nearest
+        # products find the nearest, differences say how far: equal stretches are not apart
+        away = stretches[place - self.width + 1 - low] - stretches[squares.argmin(axis=1)]
+        found[place - len(self.values_)] = np.sqrt((away * away).sum(axis=1) / self.width)
         return found
 
     def to_arrays(self) -> Arrays:
