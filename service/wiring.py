@@ -10,6 +10,7 @@ from redis.asyncio import Redis
 
 from service.alerts.engine import AlertEngine
 from service.alerts.escalator import Escalator
+from service.alerts.feedback import Feedback, Incidents
 from service.alerts.store import AlertStore
 from service.detection.records import ModelRecords
 from service.domain.clock import Clock, SystemClock
@@ -81,6 +82,8 @@ class Wiring:
     rules_file: RulesFile
     rule_health: RuleHealth
     alerts: AlertStore
+    feedback: Feedback
+    incidents: Incidents
     engine: AlertEngine
     escalator: Escalator
     channels: ChannelStore
@@ -119,6 +122,7 @@ class Wiring:
             reader=self.source,
             writer=self.writer,
             wake=self.wake,
+            incidents=self.incidents,
         )
 
     @property
@@ -228,6 +232,8 @@ async def wired(
             rules_file=rules_file,
             rule_health=RuleHealth(redis),
             alerts=AlertStore(database),
+            feedback=Feedback(database, clock),
+            incidents=Incidents(database, clock, rules_of),
             engine=AlertEngine(
                 database, clock, wake, settings, default_channels, quota=tenants.quota
             ),

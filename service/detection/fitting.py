@@ -6,30 +6,39 @@ from typing import Any
 
 import numpy as np
 
-from models.base import Arrays
+from models.base import Arrays, Flags
 from models.ensemble import Detector, Scores
 from models.features import FEATURES
 from models.forecast.choice import Forecast, SeriesForecaster
 from models.members import LABELS
 from service.detection import counters
+from service.detection.changes import changes
 from service.detection.registry import model_arrays
 from service.storage.columns import Columns, Times, Values
+
+#: From and to in milliseconds, both included.
+Spans = tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True, slots=True)
 class FitOptions:
-    """How far forecasts look ahead, in steps; whether the values count up; the seed."""
+    """How far forecasts look ahead, in steps; whether the values count up; the seed.
+
+    `left_out` are the times that nothing is to be learned from.
+    """
 
     horizon: int = 24
     counter: bool = False
     seed: int = 0
+    left_out: Spans = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Trained:
     """One series' model and what it says about its own history.
 
-    `holdout` are scores of the later part of the history, out of sample; `seconds` is CPU time.
+    `rows` are those that were learned from, `holdout` scores of the history, out of sample;
+    `seconds` is CPU time.
     """
 
     arrays: Arrays
@@ -51,8 +60,10 @@ def train_series(t_ms: Times, values: Values, options: FitOptions) -> Trained:
     begun = time.process_time()
     samples = Columns(t_ms, values)
     learned = counters.rates(samples) if options.counter else samples
-    detector = Detector(options.seed).fit(*learned)
-    forecaster = SeriesForecaster(options.horizon).fit(*learned)
+    kept = trusted(learned.t, options.left_out)
+    detector = Detector(options.seed).fit(*learned, kept)
+    forecaster = SeriesForecaster(options.horizon)
+    forecaster.fit(learned.t, np.where(kept, learned.v, np.nan))
     holdout, forecast = detector.holdout_, forecaster.predict(*learned)
     if options.counter:
         holdout = counters.totals(samples, holdout)
@@ -64,16 +75,25 @@ def train_series(t_ms: Times, values: Values, options: FitOptions) -> Trained:
         "forecast_errors": forecaster.errors_,
         "forecast_coverage": forecaster.coverage_,
         "members": list(LABELS),
+        "change_points": changes(learned),
     }
     finite = np.flatnonzero(np.isfinite(values))
     return Trained(
         arrays=model_arrays(detector, forecaster),
         features=tuple(FEATURES),
         quality=quality,
-        rows=len(finite),
+        rows=int(trusted(t_ms[finite], options.left_out).sum()),
         from_ms=int(t_ms[finite[0]]),
         to_ms=int(t_ms[finite[-1]]),
         holdout=holdout,
         forecast=forecast,
         seconds=time.process_time() - begun,
     )
+
+
+def trusted(t_ms: Times, left_out: Spans) -> Flags:
+    """Which of ascending timestamps (n,) lie in no span."""
+    kept = np.ones(len(t_ms), np.bool_)
+    for begin, end in left_out:
+        kept[np.searchsorted(t_ms, begin) : np.searchsorted(t_ms, end, side="right")] = False
+    return kept

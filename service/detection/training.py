@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -12,11 +12,11 @@ from joblib.externals.loky import ProcessPoolExecutor
 
 from service import telemetry
 from service.detection.derived import Samples, forecast_samples, score_samples
-from service.detection.fitting import FitOptions, Trained, train_series
+from service.detection.fitting import FitOptions, Spans, Trained, train_series, trusted
 from service.detection.records import ModelRecord, ModelRecords, ModelState
 from service.detection.registry import ModelRegistry
 from service.domain.clock import Clock
-from service.domain.series import MetricType, Series
+from service.domain.series import DERIVED, MetricType, Series
 from service.settings import Settings
 from service.storage.columns import Columns
 from service.storage.sql.engine import Database
@@ -55,6 +55,16 @@ class SampleWriter(Protocol):
 
     async def write(self, tenant: str, samples: Sequence[tuple[Series, Columns]]) -> None:
         """Record samples of derived series."""
+        ...
+
+
+class Incidents(Protocol):
+    """What nothing is to be learned from."""
+
+    async def left_out(
+        self, tenant: str, since: float
+    ) -> Mapping[str, Sequence[tuple[float, float]]]:
+        """From and to (Unix seconds) of what ended after `since`, by series (16 hex digits)."""
         ...
 
 
@@ -107,6 +117,7 @@ class Trainer:
         reader: SampleReader,
         writer: SampleWriter,
         wake: Wake,
+        incidents: Incidents,
     ) -> None:
         self._settings = settings
         self._records = ModelRecords(database)
@@ -116,6 +127,7 @@ class Trainer:
         self._reader = reader
         self._writer = writer
         self._wake = wake
+        self._incidents = incidents
         self._pool: ProcessPoolExecutor | None = None
 
     async def run(self, tenants: Sequence[str], progress: Progress | None = None) -> TrainingReport:
@@ -135,9 +147,10 @@ class Trainer:
         done = 0
         for tenant in tenants:
             due = [(series, record) for name, series, record in work if name == tenant]
+            left_out = await self._left_out(tenant) if due else {}
             for start in range(0, len(due), _AT_ONCE):
                 part = due[start : start + _AT_ONCE]
-                report += await self._train(tenant, part)
+                report += await self._train(tenant, part, left_out)
                 done += len(part)
                 if progress is not None:
                     progress(done, len(work))
@@ -165,13 +178,31 @@ class Trainer:
         lost = self._models.changed_at(tenant, series.hex) is None
         return lost and record.state is ModelState.READY
 
+    async def _left_out(self, tenant: str) -> dict[str, Spans]:
+        """What nothing is to be learned from, in milliseconds, by series."""
+        since = self._clock.now() - self._settings.retention_seconds
+        found = await self._incidents.left_out(tenant, since)
+        return {
+            name: tuple((round(begin * 1000), round(end * 1000)) for begin, end in times)
+            for name, times in found.items()
+        }
+
     async def _train(
-        self, tenant: str, work: list[tuple[Series, ModelRecord | None]]
+        self,
+        tenant: str,
+        work: list[tuple[Series, ModelRecord | None]],
+        left_out: Mapping[str, Spans],
     ) -> TrainingReport:
         samples = await self._read(tenant, [series.id for series, _ in work])
         results = await asyncio.gather(
             *(
-                self._train_one(tenant, series, record, samples.get(series.id, Columns.empty()))
+                self._train_one(
+                    tenant,
+                    series,
+                    record,
+                    samples.get(series.id, Columns.empty()),
+                    _of_series(series, left_out),
+                )
                 for series, record in work
             )
         )
@@ -190,12 +221,18 @@ class Trainer:
         return {i: Columns(c.t[-limit:], c.v[-limit:]) for i, c in found.items()}
 
     async def _train_one(
-        self, tenant: str, series: Series, before: ModelRecord | None, samples: Columns
+        self,
+        tenant: str,
+        series: Series,
+        before: ModelRecord | None,
+        samples: Columns,
+        left_out: Spans,
     ) -> tuple[ModelRecord | None, TrainingReport]:
         """The record to store, None where nothing changed."""
         now = self._clock.now()
         record = before or ModelRecord(tenant, series.hex, ModelState.COLD)
-        rows = int(np.isfinite(samples.v).sum())
+        finite = np.isfinite(samples.v)
+        rows = int((finite & trusted(samples.t, left_out) if left_out else finite).sum())
         if rows < self._settings.training_min_rows:
             if record.version:  # retention has taken most of it; the model stays in use
                 return None, TrainingReport(skipped=1)
@@ -205,7 +242,7 @@ class Trainer:
         if has_file and record.trained_to is not None and newest <= record.trained_to:
             return None, TrainingReport(skipped=1)
         try:
-            trained = await self._in_pool(series, samples)
+            trained = await self._in_pool(series, samples, left_out)
             record = await self._publish(tenant, series, record, trained, now)
         except Exception as error:
             telemetry.MODELS_FAILED.inc()
@@ -219,10 +256,11 @@ class Trainer:
         telemetry.TRAINING_SECONDS.observe(trained.seconds)
         return record, TrainingReport(trained=1, seconds=trained.seconds)
 
-    async def _in_pool(self, series: Series, samples: Columns) -> Trained:
+    async def _in_pool(self, series: Series, samples: Columns, left_out: Spans) -> Trained:
         options = FitOptions(
             horizon=self._settings.trend_forecast_horizon,
             counter=series.metric_type is MetricType.COUNTER,
+            left_out=left_out,
         )
         if self._pool is None:
             self._pool = ProcessPoolExecutor(
@@ -284,3 +322,11 @@ class Trainer:
             seconds=trained.seconds,
             quality=quality,
         )
+
+
+def _of_series(series: Series, left_out: Mapping[str, Spans]) -> Spans:
+    """What is left out of a series: alerts on what models say of it are alerts on it."""
+    if not left_out:
+        return ()
+    names = [series.hex, *(series.derived(suffix).hex for suffix in DERIVED)]
+    return tuple(span for name in names for span in left_out.get(name, ()))

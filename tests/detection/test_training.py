@@ -36,6 +36,7 @@ class Store:
         self.written: list[tuple[str, Series, Columns]] = []
         self.woken: list[tuple[str, str]] = []
         self.refuse = False
+        self.incidents: dict[str, list[tuple[float, float]]] = {}
 
     async def all(self, tenant: str) -> dict[int, Series]:
         return {series.id: series for series in self.series.get(tenant, {})}
@@ -54,6 +55,10 @@ class Store:
 
     async def publish(self, topic: str, payload: str = "") -> None:
         self.woken.append((topic, payload))
+
+    async def left_out(self, tenant: str, since: float):
+        assert since < NOW - 86_400
+        return self.incidents if tenant == "acme" else {}
 
     def told(self, series: Series, suffix: str) -> Columns | None:
         found = [c for _, s, c in self.written if s == series.derived(suffix)]
@@ -86,7 +91,15 @@ def registry(tmp_path: Path) -> ModelRegistry:
 async def trainer(sqlite, clock, registry, store, tmp_path) -> AsyncIterator[Trainer]:
     settings = Settings(data_dir=tmp_path, parallel_workers=1, ml_model_retrain_frequency=3600)
     found = Trainer(
-        settings, sqlite, clock, registry, series=store, reader=store, writer=store, wake=store
+        settings,
+        sqlite,
+        clock,
+        registry,
+        series=store,
+        reader=store,
+        writer=store,
+        wake=store,
+        incidents=store,
     )
     yield found
     found.close()
@@ -173,6 +186,41 @@ async def test_a_store_that_is_down_fails_the_series_and_not_the_run(trainer, st
     store.series["acme"][CPU] = samples(ROWS + 12, 1, until=NOW + 3600)
     assert (await trainer.run(["acme"])).trained == 2
     assert store.told(CPU, SCORE) is not None
+
+
+@pytest.mark.slow
+async def test_incidents_are_not_learned_from(trainer, store, sqlite, registry):
+    known = store.series["acme"]
+    del known[YOUNG]
+    t, v = known[CPU]
+    sick = v.copy()
+    sick[200:260] += 500
+    known[CPU] = Columns(t, sick)
+    known[LATENCY] = Columns(t, sick)
+    begin, end = t[200] / 1000, t[259] / 1000
+    # alerts on the series, and on what models said of it
+    store.incidents = {CPU.hex: [(begin, t[230] / 1000)], CPU.derived(SCORE).hex: [(begin, end)]}
+    assert (await trainer.run(["acme"])).trained == 2
+    records = await ModelRecords(sqlite).all("acme")
+    cpu, latency = records[CPU.hex], records[LATENCY.hex]
+    assert (cpu.rows, latency.rows) == (ROWS - 60, ROWS)
+    assert (cpu.quality["left_out_rows"], latency.quality["left_out_rows"]) == (60, 0)
+    assert cpu.trained_to == t[-1] / 1000
+    # judged all the same: a page shows the incident
+    assert store.told(CPU, SCORE).between(t[200], t[259]).v.min() > 0.99
+    learned, doubted = (registry.load("acme", series.hex) for series in (CPU, LATENCY))
+    width = [np.ptp(m.forecaster.range_) for m in (learned, doubted)]
+    assert width[0] < width[1] / 3  # in units of a typical deviation
+    bands = [m.detector.score(t, v, 100) for m in (learned, doubted)]
+    assert np.mean(bands[0].upper) < np.mean(bands[1].upper)
+
+
+async def test_a_series_of_which_too_little_is_left_stays_cold(trainer, store, sqlite):
+    store.series["acme"] = {CPU: samples(ROWS)}
+    t = store.series["acme"][CPU].t
+    store.incidents = {CPU.hex: [(t[10] / 1000, t[-10] / 1000)]}
+    assert await trainer.run(["acme"]) == TrainingReport(cold=1)
+    assert (await ModelRecords(sqlite).all("acme"))[CPU.hex].rows == 19
 
 
 async def test_only_the_newest_rows_are_used(trainer, store, monkeypatch):

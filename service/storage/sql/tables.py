@@ -157,6 +157,20 @@ alert_events = Table(
     Column("detail", JSON, nullable=False),
 )
 
+alert_feedback = Table(
+    "alert_feedback",
+    metadata,
+    Column("tenant", String(64), nullable=False),
+    Column("alert_id", String(32), primary_key=True),
+    Column("actor", String(240), primary_key=True),  # whose later verdict replaces the former
+    Column("rule_id", String(240), nullable=False),
+    Column("fingerprint", String(32), nullable=False),
+    Column("verdict", String(16), nullable=False),  # useful | noise | expected
+    Column("note", Text, nullable=False),
+    Column("at", UnixTime, nullable=False),
+    Index("ix_alert_feedback_tenant_at", "tenant", "at"),
+)
+
 outbox = Table(
     "outbox",
     metadata,

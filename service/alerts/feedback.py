@@ -1,0 +1,204 @@
+"""What people say of alerts, kept; and what follows from it for rules and for training."""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import RowMapping, delete, insert, or_, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from service.alerts.records import locked
+from service.domain.alerts import Alert, AlertState
+from service.domain.clock import Clock
+from service.domain.errors import Conflict, NotFound
+from service.domain.feedback import (
+    FORGOTTEN_SECONDS,
+    UNMOVED,
+    Adjustment,
+    Verdict,
+    adjustment,
+    leaves_out,
+)
+from service.domain.rules import Condition, Rule
+from service.security import audit
+from service.storage.sql.engine import Database
+from service.storage.sql.statements import lock_tenant
+from service.storage.sql.tables import alert_feedback, alerts
+
+#: An incident that lasts longer is the new normal: of it, models learn what comes after.
+INCIDENT_SECONDS = 7 * 86_400.0
+#: How long a worker goes by what it has read when no wake-up tells it more.
+_REMEMBER_SECONDS = 60.0
+
+#: The rules that hold for a tenant.
+RulesOf = Callable[[str], Awaitable[Sequence[Rule]]]
+
+#: Adjustments by rule id and fingerprint.
+Adjustments = Mapping[str, Mapping[str, Adjustment]]
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """One person's verdict on an alert. `at` is Unix seconds."""
+
+    verdict: Verdict
+    actor: str
+    at: float
+    note: str = ""
+
+
+class Feedback:
+    """Takes verdicts and says what they come to."""
+
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self._database, self._clock = database, clock
+        self._known: dict[str, tuple[float, Adjustments]] = {}
+
+    async def give(
+        self, tenant: str, alert_id: str, verdict: Verdict, *, actor: str, note: str = ""
+    ) -> tuple[Alert, Given]:
+        """Note a verdict in the place of the same person's former one; audited.
+
+        Raises `NotFound`, and `Conflict` for an alert that has not fired yet.
+        """
+        given = Given(verdict, actor[:240], self._clock.now(), note)
+        async with self._database.begin() as connection:
+            await lock_tenant(connection, tenant)
+            alert = await locked(connection, tenant, alert_id)
+            if alert is None:
+                raise NotFound(f"there is no alert {alert_id[:64]!r}")
+            if alert.state is AlertState.PENDING:
+                raise Conflict("the alert is pending: it has not fired, and told nobody anything")
+            await _put(connection, alert, given)
+        self.forget(tenant)
+        return alert, given
+
+    async def of_alert(self, tenant: str, alert_id: str) -> list[Given]:
+        """Everybody's verdict on an alert, the newest first."""
+        query = select(alert_feedback).where(
+            alert_feedback.c.tenant == tenant, alert_feedback.c.alert_id == alert_id
+        )
+        async with self._database.read() as connection:
+            rows = (await connection.execute(query.order_by(*_NEWEST))).mappings().all()
+        return [Given(Verdict(r["verdict"]), r["actor"], r["at"], r["note"]) for r in rows]
+
+    async def adjustment(self, tenant: str, rule_id: str, fingerprint: str) -> Adjustment:
+        """What is said of a rule and a series comes to, as it is in SQL now."""
+        found = await self._adjustments(tenant)
+        return found.get(rule_id, {}).get(fingerprint, UNMOVED)
+
+    async def adjustments(self, tenant: str) -> Adjustments:
+        """The same for every rule and series of a tenant; remembered for a minute at most."""
+        now = self._clock.now()
+        read_at, known = self._known.get(tenant, (0.0, {}))
+        if not 0 <= now - read_at < _REMEMBER_SECONDS or tenant not in self._known:
+            known = await self._adjustments(tenant)
+            self._known[tenant] = now, known
+        return known
+
+    def forget(self, tenant: str) -> None:
+        """Something was said, or the tenant is judged elsewhere: read again when asked."""
+        self._known.pop(tenant, None)
+
+    async def _adjustments(self, tenant: str) -> Adjustments:
+        now = self._clock.now()
+        async with self._database.read() as connection:
+            newest = await _newest(connection, tenant, now - FORGOTTEN_SECONDS)
+        said: dict[str, dict[str, list[tuple[Verdict, float]]]] = {}
+        for row in newest.values():
+            series = said.setdefault(row["rule_id"], {}).setdefault(row["fingerprint"], [])
+            series.append((Verdict(row["verdict"]), row["at"]))
+        return {
+            rule_id: {name: adjustment(verdicts, now) for name, verdicts in series.items()}
+            for rule_id, series in said.items()
+        }
+
+
+class Incidents:
+    """The times that models leave out: those of alerts that somebody took for what they were."""
+
+    def __init__(self, database: Database, clock: Clock, rules_of: RulesOf) -> None:
+        self._database, self._clock, self._rules_of = database, clock, rules_of
+
+    async def left_out(self, tenant: str, since: float) -> dict[str, Sequence[tuple[float, float]]]:
+        """From and to (Unix seconds) of each incident that ended after `since`, by series.
+
+        From when the condition first held to its end, at most `INCIDENT_SECONDS`. Alerts about a
+        forecast say nothing against the time in which they fire.
+        """
+        rules = await self._rules_of(tenant)
+        ahead = {rule.id for rule in rules if rule.condition is Condition.FORECAST}
+        query = select(
+            alerts.c.id,
+            alerts.c.rule_id,
+            alerts.c.source,
+            alerts.c.started_at,
+            alerts.c.resolved_at,
+            alerts.c.acknowledged_at,
+        ).where(
+            alerts.c.tenant == tenant,
+            alerts.c.fired_at.is_not(None),
+            or_(alerts.c.resolved_at.is_(None), alerts.c.resolved_at >= since),
+        )
+        taken = or_(
+            alerts.c.acknowledged_at.is_not(None),
+            alerts.c.id.in_(
+                select(alert_feedback.c.alert_id).where(alert_feedback.c.tenant == tenant)
+            ),
+        )
+        async with self._database.read() as connection:
+            newest = await _newest(connection, tenant, 0.0)
+            rows = (await connection.execute(query.where(taken))).all()
+        found: dict[str, list[tuple[float, float]]] = {}
+        for row in rows:
+            if row.rule_id in ahead:
+                continue
+            verdict = Verdict(newest[row.id]["verdict"]) if row.id in newest else None
+            if leaves_out(verdict, acknowledged=row.acknowledged_at is not None):
+                end = self._clock.now() if row.resolved_at is None else row.resolved_at
+                end = min(end, row.started_at + INCIDENT_SECONDS)
+                found.setdefault(row.source, []).append((row.started_at, end))
+        return dict(found)
+
+
+_NEWEST = (alert_feedback.c.at.desc(), alert_feedback.c.actor)
+
+
+async def _put(connection: AsyncConnection, alert: Alert, given: Given) -> None:
+    table = alert_feedback
+    await connection.execute(
+        delete(table).where(table.c.alert_id == alert.id, table.c.actor == given.actor)
+    )
+    await connection.execute(
+        insert(table).values(
+            tenant=alert.tenant,
+            alert_id=alert.id,
+            actor=given.actor,
+            rule_id=alert.rule_id,
+            fingerprint=alert.fingerprint,
+            verdict=str(given.verdict),
+            note=given.note,
+            at=given.at,
+        )
+    )
+    await audit.record(
+        connection,
+        tenant=alert.tenant,
+        actor=given.actor,
+        action="alert.feedback",
+        subject=alert.id,
+        detail={
+            "rule": alert.rule_name,
+            "verdict": str(given.verdict),
+            **({"note": given.note} if given.note else {}),
+        },
+        at=given.at,
+    )
+
+
+async def _newest(connection: AsyncConnection, tenant: str, since: float) -> dict[str, RowMapping]:
+    """The newest verdict on each alert that is no older than `since`, by alert."""
+    query = select(alert_feedback).where(
+        alert_feedback.c.tenant == tenant, alert_feedback.c.at >= since
+    )
+    rows = (await connection.execute(query.order_by(*_NEWEST))).mappings().all()
+    return {row["alert_id"]: row for row in reversed(rows)}
