@@ -89,13 +89,14 @@ async def series(
 
 @router.get("/analytics/series/{series_id}", summary="Show a series and its model")
 async def card(request: Request, principal: Reader, series_id: str) -> answers.SeriesCard:
-    """Its newest value, the model's state, training range, quality and error."""
+    """Its newest value, the model's state, training range, quality and error, its change points."""
     parts, tenant = wiring(request), tenant_of(principal)
     found = await parts.source.get(tenant, _id(series_id))
     (item,) = await _items(parts, tenant, [found])
     row = (await _models(parts.database, tenant, [found])).get(found.hex)
     model = answers.Model.model_validate(_model(row)) if row else None
-    return answers.SeriesCard(**item.model_dump(), model=model)
+    changes = row["quality"].get("change_points", []) if row else []
+    return answers.SeriesCard(**item.model_dump(), model=model, change_points=changes)
 
 
 @router.get(
@@ -282,4 +283,6 @@ async def _models(database: Database, tenant: str, page: Sequence[Series]) -> di
 
 
 def _model(row: RowMapping) -> dict[str, Any]:
-    return {k: v for k, v in row.items() if k not in ("tenant", "series_id")}
+    told = {k: v for k, v in row.items() if k not in ("tenant", "series_id")}
+    quality = {k: v for k, v in row["quality"].items() if k != "change_points"}
+    return told | {"quality": quality}

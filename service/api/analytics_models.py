@@ -203,10 +203,23 @@ class Model(_Answer):
     error: str | None
 
 
+class ChangePoint(_Answer):
+    """Since `at` a series runs at `to` instead of `from`; of kind `spread` it varies so much."""
+
+    at: Moment
+    kind: str = Field(description="`level` or `spread` (a deviation)", examples=["level"])
+    was: float = Field(alias="from", description="without the daily pattern; of a counter its rate")
+    to: float
+    strength: float = Field(description="in deviations of the steps that the series makes anyway")
+
+
 class SeriesCard(SeriesItem):
     """One series with its model; `model` is null before the first training."""
 
     model: Model | None
+    change_points: list[ChangePoint] = Field(
+        description="as the last training found them, oldest first; the newest 20"
+    )
 
 
 class Samples(_Answer):

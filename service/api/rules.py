@@ -51,7 +51,10 @@ class RuleBody(BaseModel):
     cooldown: _Seconds | None = Field(
         None, description="How long after a notification the same series notifies again"
     )
-    window: _Seconds | None = Field(None, description="For no_data: how long a silence counts")
+    window: _Seconds | None = Field(
+        None,
+        description="For no_data: how long a silence counts; for change: how long ago it may be",
+    )
     horizon: _Seconds | None = Field(None, description="For forecast: how far to look ahead")
     channels: list[str] = Field([], max_length=20, examples=[["slack"]])
     escalation: str | None = Field(None, description="An escalation policy of the rules file")

@@ -36,6 +36,7 @@ class Condition(StrEnum):
     ANOMALY = "anomaly"  # anomaly score at or above `threshold`, or alerts within `alert_budget`
     FORECAST = "forecast"  # the forecast crosses `threshold` within `horizon_seconds`
     NO_DATA = "no_data"  # no sample for `window_seconds`
+    CHANGE = "change"  # the level changed within `window_seconds`
 
     @property
     def compares(self) -> bool:

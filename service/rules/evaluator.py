@@ -13,6 +13,7 @@ from service.domain.rules import Condition, Rule
 from service.domain.series import FORECAST, MatchType, Selector, Series
 from service.query.selector import matches
 from service.rules.anomalies import Anomalies, Confidence
+from service.rules.changes import Changes, ChangesSeen
 from service.rules.rates import RowRates
 from service.rules.sight import UNKNOWN, HeadReader, Sight, Verdict, finite
 
@@ -44,12 +45,13 @@ class SeriesIndex:
     """Remembers which series a selector accepts, as long as a tenant has no new ones.
 
     Keep one per worker; without it every evaluation looks at every series. `rates` remembers how
-    many rows they bring.
+    many rows they bring, `changes` when their level changed.
     """
 
     def __init__(self) -> None:
         self._tenants: dict[str, _Selections] = {}
         self.rates = RowRates()
+        self.changes = ChangesSeen()
 
     def select(self, tenant: str, known: Mapping[int, Series], selector: Selector) -> list[Series]:
         """The series that a rule with this selector judges."""
@@ -62,6 +64,7 @@ class SeriesIndex:
         """A tenant is judged elsewhere now."""
         self._tenants.pop(tenant, None)
         self.rates.forget(tenant)
+        self.changes.forget(tenant)
 
 
 class _Selections:
@@ -129,6 +132,10 @@ def evaluate(
         judge = _Look(rule, sight).forecast
     elif rule.condition is Condition.NO_DATA:
         judge = _Look(rule, sight).no_data
+    elif rule.condition is Condition.CHANGE:
+        changes = Changes(rule, sight, index.changes)
+        changes.prepare(found)
+        judge = changes.judge
     else:
         judge = _Look(rule, sight).comparison
     return [Judgement(series, _labels(rule, series), *judge(series)) for series in found]

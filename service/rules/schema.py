@@ -61,11 +61,13 @@ FIELDS = (
 
 #: Which condition a field belongs to, where it does not belong to all.
 _ONLY = {
-    "window": (Condition.NO_DATA,),
+    "window": (Condition.NO_DATA, Condition.CHANGE),
     "horizon": (Condition.FORECAST,),
     "operator": (Condition.FORECAST,),
     "alert_budget": (Condition.ANOMALY,),
 }
+#: How long the window is if a rule names none, where that is not five minutes.
+_WINDOW: dict[Condition | None, float] = {Condition.CHANGE: 3600.0}
 _OPERATORS = (Condition.GT, Condition.GTE, Condition.LT, Condition.LTE)
 
 STEPS_MAX = 10
@@ -96,7 +98,7 @@ def parse_rule(body: object, *, rule_id: str, tenant: str | None, cooldown_secon
         severity=form.take("severity", _severity) or Severity.MEDIUM,
         for_seconds=form.take("for_duration", parse_duration) or 0.0,
         cooldown_seconds=cooldown_seconds if cooldown is None else cooldown,
-        window_seconds=300.0 if window is None else window,
+        window_seconds=_WINDOW.get(condition, 300.0) if window is None else window,
         horizon_seconds=horizon,
         operator=operator,
         alert_budget=form.take("alert_budget", parse_budget),
@@ -121,8 +123,8 @@ def _check_fit(form: "Form", rule: Rule) -> None:
     needs = condition.compares or condition is Condition.FORECAST
     if needs and "threshold" not in form.given:
         form.wrong("threshold", f"is missing; the condition {condition} compares with it")
-    if condition is Condition.NO_DATA and "threshold" in form.given:
-        form.wrong("threshold", "does not belong to the condition no_data; window does", True)
+    if condition in _ONLY["window"] and "threshold" in form.given:
+        form.wrong("threshold", f"does not belong to the condition {condition}; window does", True)
     if condition is Condition.ANOMALY:
         _check_budget(form)
     if (
@@ -190,7 +192,7 @@ def rule_form(rule: Rule) -> dict[str, Any]:
         form["operator"] = str(rule.operator)
         if rule.horizon_seconds is not None:
             form["horizon"] = _duration_text(rule.horizon_seconds)
-    if rule.condition is Condition.NO_DATA:
+    if rule.condition in _ONLY["window"]:
         form["window"] = _duration_text(rule.window_seconds)
     form |= {
         "severity": str(rule.severity),

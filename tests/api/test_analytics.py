@@ -157,6 +157,19 @@ async def test_a_series_card_shows_its_model(
     assert shown["model_state"] == "ready"
     assert shown["model"]["quality"] == {"mase": 0.71, "coverage": 0.9}
     assert shown["model"]["trained_from"] == iso(seed.now - 14 * 86400)
+    assert shown["change_points"] == []
+
+
+async def test_a_series_card_shows_since_when_its_level_holds(
+    client: httpx.AsyncClient, seed: Seed, reader: dict[str, str]
+) -> None:
+    series = Series.of("cpu", {"host": "web-3"})
+    await seed.put(series, times(seed.now), np.full(len(times(seed.now)), 62.0))
+    point = {"at": seed.now - 7200, "kind": "level", "from": 40.0, "to": 62.0, "strength": 31.5}
+    await seed.model(series, "ready", quality={"coverage": 0.9, "change_points": [point]})
+    shown = (await client.get(f"/analytics/series/{series.hex}", headers=reader)).json()
+    assert shown["change_points"] == [{**point, "at": iso(seed.now - 7200)}]
+    assert shown["model"]["quality"] == {"coverage": 0.9}
 
 
 async def test_samples_come_in_columns_between_the_times_asked_for(

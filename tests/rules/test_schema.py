@@ -75,7 +75,7 @@ def test_what_is_absent_takes_its_default() -> None:
 @pytest.mark.parametrize("word", list(CONDITIONS))
 def test_every_word_for_a_condition(word: str) -> None:
     condition = CONDITIONS[word]
-    bare = condition in (Condition.ANOMALY, Condition.NO_DATA)
+    bare = condition in (Condition.ANOMALY, Condition.NO_DATA, Condition.CHANGE)
     budget = {"alert_budget": "1/day"} if word == "alert_budget" else {}
     rule = parsed(condition=word, threshold=None if bare else 1, **budget)
     assert rule.condition is condition
@@ -86,6 +86,8 @@ def test_forecast_and_no_data_have_fields_of_their_own() -> None:
     rule = parsed(condition="forecast", threshold=90, operator="less_than", horizon="6h")
     assert (rule.operator, rule.horizon_seconds) == (Condition.LT, 21600.0)
     assert parsed(condition="no_data", threshold=None, window="10m").window_seconds == 600.0
+    assert parsed(condition="change", threshold=None, window="6h").window_seconds == 21_600.0
+    assert parsed(condition="change", threshold=None).window_seconds == 3600.0
 
 
 def test_a_rule_of_the_file_may_name_its_tenant() -> None:
@@ -132,7 +134,8 @@ def test_all_problems_are_found_at_once() -> None:
         ({"threshold": "5"}, "threshold", "is a number, not the text '5'"),
         ({"condition": "anomaly", "threshold": 3}, "threshold", "a score between 0 and 1"),
         ({"condition": "no_data"}, "threshold", "does not belong to the condition no_data"),
-        ({"window": "5m"}, "window", "belongs to the condition no_data, not to gt"),
+        ({"condition": "change"}, "threshold", "does not belong to the condition change; window"),
+        ({"window": "5m"}, "window", "belongs to the condition no_data and change, not to gt"),
         ({"horizon": "5m"}, "horizon", "belongs to the condition forecast, not to gt"),
         ({"condition": "forecast", "operator": "eq"}, "operator", "is one of gt, gte, lt, lte"),
         ({"condition": "forecast", "horizon": 0}, "horizon", "is longer than 0"),
@@ -205,6 +208,7 @@ def test_a_rule_comes_back_as_it_was() -> None:
         {"for_duration": 90061, "cooldown": "1.5s", "labels": {"a": "b"}, "enabled": False},
         {"condition": "forecast", "operator": "lt", "horizon": "6h", "channels": ["a"]},
         {"condition": "no_data", "threshold": None, "window": "10m", "escalation": "x"},
+        {"condition": "change", "threshold": None, "window": "2h"},
         {"condition": "anomaly", "threshold": 0.99},
         {"condition": "alert_budget", "threshold": None, "alert_budget": "2 per week"},
     ):
