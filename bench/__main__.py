@@ -185,8 +185,11 @@ def _detection(
 ) -> None:
     try:
         found = detecting.measure(data, labels, referee, series, _say)
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError) as error:
         raise typer.BadParameter(str(error)) from error
+    except RuntimeError as error:
+        report.err.print(str(error), style="red", markup=False)
+        raise typer.Exit(1) from error
     if as_json:
         print(json.dumps({"detection": found.plain()}))
     else:

@@ -17,6 +17,8 @@ from models.ensemble import RECENT, WARM
 WINDOW = 2000
 #: A deviation of less than this share of the level is as good as none.
 _LEAST = 1e-9
+#: No z score is larger; one of no deviation at all is none.
+_LARGEST = 1e6
 #: Rows of the running mean and deviation that the forest sees.
 _SPAN = 10
 _TREES, _REFIT = 50, 2000
@@ -35,8 +37,7 @@ def robust_z(values: Array) -> Array:
     1993).
     """
     middle = _array(_past(values).median())
-    away = np.nan_to_num(np.abs(values - middle))
-    deviation = _past(away, WARM // 2)
+    deviation = _past(np.abs(values - middle), WARM // 2)
     spread = 1.4826 * _array(deviation.median())
     mean = 1.2533 * _array(deviation.mean())
     return _z(values, middle, np.where(spread > _LEAST * np.abs(middle), spread, mean))
@@ -96,9 +97,11 @@ def _past(values: Array, least: int = WARM) -> "pd.api.typing.Rolling[pd.Series[
 
 def _z(values: Array, middle: Array, spread: Array) -> Array:
     away = np.abs(values - middle)
-    score = away / (spread + _LEAST * np.abs(middle) + np.finfo(np.float64).tiny)
+    known = np.isfinite(spread) & np.isfinite(away)
+    score = np.where(known & (away > _LEAST * np.abs(middle)), _LARGEST, 0.0)
+    np.divide(away, spread, out=score, where=known & (spread * _LARGEST > away))
     score[:WARM] = 0.0
-    return np.nan_to_num(score)
+    return score
 
 
 def _array(column: "pd.Series[float]") -> Array:
