@@ -53,7 +53,8 @@ class Peers:
     `score` in [0, 1) is 1 - p on the group's own past. `unlike` its peers: in no sizeable cluster.
     `known`: seen in the newest half of the window. `majority`: in the largest cluster. `level` is
     the middle of that half, `expected` what it would be at its usual place; both NaN where nobody
-    knows. `aspect` numbers `ASPECTS`: in which a member is furthest from its peers.
+    knows. `aspect` numbers `ASPECTS`: in which a member is furthest from its peers, and `above`
+    says in which direction.
     """
 
     score: Array
@@ -63,6 +64,7 @@ class Peers:
     level: Array
     expected: Array
     aspect: Integers
+    above: Flags
 
 
 class _Moved(NamedTuple):
@@ -110,14 +112,17 @@ def judge(values: Array, window: int) -> Peers:
     peers.score[known] = np.minimum(1.0 - probability(surprise), 1.0 - 1e-12)
     peers.unlike[known], peers.majority[known] = unlike, home
     peers.expected[known] = expected
-    peers.aspect[known] = np.abs(away).argmax(axis=1)
+    aspect = np.abs(away).argmax(axis=1)
+    peers.aspect[known] = aspect
+    peers.above[known] = away[np.arange(len(away)), aspect] > 0
     return peers
 
 
 def _nothing(level: Array, known: Flags) -> Peers:
     m = len(level)
     no, unknown = np.zeros(m, np.bool_), np.full(m, np.nan)
-    return Peers(np.zeros(m), no, known, no.copy(), level, unknown, np.zeros(m, np.int64))
+    aspect = np.zeros(m, np.int64)
+    return Peers(np.zeros(m), no, known, no.copy(), level, unknown, aspect, no.copy())
 
 
 def _last(values: Array, count: int) -> Array:

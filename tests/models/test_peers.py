@@ -59,6 +59,7 @@ def test_one_that_flutters_and_one_that_stands_still_are_odd():
     found = judge(values, WINDOW)
     assert {4, 7} <= set(odd(found))
     assert ASPECTS[found.aspect[4]] == "roughness"
+    assert found.above[4]
 
 
 @pytest.mark.parametrize("change", [lambda v: v * 2, lambda v: v / 2, lambda v: v * 0])
