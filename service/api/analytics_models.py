@@ -105,7 +105,7 @@ class Finding(_Answer):
     """One thing worth knowing, with the figures that it rests on."""
 
     id: str
-    kind: str = Field(examples=["unusual", "ahead", "silent", "changed", "noisy_rule"])
+    kind: str = Field(examples=["unusual", "ahead", "silent", "changed", "new_level"])
     severity: Severity
     title: str
     text: str

@@ -19,9 +19,10 @@ from service.dashboard.sessions import (
 )
 from service.domain.alerts import AlertState
 from service.domain.errors import Forbidden, NotFound, Unauthenticated
-from service.domain.series import parse_series_id
+from service.domain.series import MetricType, Series, parse_series_id
 from service.domain.tenants import Permission, Principal, Role
 from service.insights import words
+from service.insights.levels import instead, newest_level
 
 __all__ = ["router", "static_app"]
 
@@ -186,7 +187,8 @@ async def _series(request: Request, tenant_id: str, series_id: str) -> dict[str,
         raise NotFound(f"there is no series {series_id[:32]!r}")
     shown = await parts.dashboard.series(tenant_id, number)
     frame = _frame(principal, name, "series", await parts.dashboard.firing(tenant_id))
-    return frame | {"s": shown, "now": shown.at, "quality": _quality(shown.model)}
+    facts = {"quality": _quality(shown.model), "level": _level(shown.series, shown.model)}
+    return frame | {"s": shown, "now": shown.at} | facts
 
 
 @router.get("/dashboard/{tenant_id}/alerts")
@@ -223,6 +225,15 @@ _QUALITY = {
     "forecast_error": "Forecast error",
     "forecast_coverage": "Inside its range",
 }
+
+
+def _level(series: Series, model: RowMapping | None) -> tuple[str, float] | None:
+    """What the level is instead of what, and since when."""
+    newest = None if model is None else newest_level(model["quality"])
+    if newest is None:
+        return None
+    counter = series.metric_type is MetricType.COUNTER
+    return instead(series.name, newest, counter=counter), newest.at
 
 
 def _quality(model: RowMapping | None) -> list[tuple[str, str]]:

@@ -4,10 +4,7 @@ Every figure in a sentence is computed from stored samples, alerts or models and
 finding's evidence.
 """
 
-import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from enum import StrEnum
 
 import numpy as np
 
@@ -17,6 +14,8 @@ from service.domain.quotas import QuotaOf
 from service.domain.rules import Condition, Rule, Severity
 from service.domain.series import parse_series_id
 from service.insights import unusual, words
+from service.insights.finding import Finding, Kind
+from service.insights.levels import new_levels
 from service.insights.look import WINDOW, Look, Looker, RulesOf
 from service.insights.reading import Watched
 from service.query.source import Source
@@ -28,43 +27,6 @@ _MOST = 30
 _FLAPS = 5
 _FOR_STEPS = (60, 120, 180, 300, 480, 600, 900, 1200, 1800, 3600)
 _DAY = 86400.0
-
-
-class Kind(StrEnum):
-    """What a finding is about."""
-
-    UNUSUAL = "unusual"
-    AHEAD = "ahead"
-    SILENT = "silent"
-    CHANGED = "changed"
-    NOISY_RULE = "noisy_rule"
-    MODEL_FAILED = "model_failed"
-    LEARNING = "learning"
-    ALERTS_FULL = "alerts_full"
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing worth knowing. `since` is Unix seconds; `series` are ids of 16 hex digits.
-
-    `size` orders findings of the same severity: larger first.
-    """
-
-    kind: Kind
-    severity: Severity
-    title: str
-    text: str
-    series: tuple[str, ...] = ()
-    since: float | None = None
-    evidence: dict[str, object] = field(default_factory=dict)
-    size: float = 0.0
-    about: str = ""
-
-    @property
-    def id(self) -> str:
-        """The same for as long as it is about the same thing."""
-        text = "\x1f".join((self.kind, self.about or "\x1e".join(self.series)))
-        return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 
 class Findings:
@@ -97,6 +59,8 @@ class Findings:
         """The findings of a look."""
         own = None if self._quota is None else await self._quota(look.tenant)
         limits = own or self._settings.shipped_quota
+        levels = new_levels(look)
+        told = {series for finding in levels for series in finding.series}
         found = [
             *alerts_full(look, limits.active_alerts),
             *unusual_now(look),
@@ -104,7 +68,8 @@ class Findings:
             *ahead(look),
             *noisy_rules(look),
             *models(look, self._settings.training_min_rows),
-            *await self._changed(look),
+            *levels,
+            *(f for f in await self._changed(look) if not told.issuperset(f.series)),
         ]
         return sorted(found, key=lambda f: (f.severity.rank, -f.size, f.title))[:_MOST]
 
@@ -238,7 +203,8 @@ def thresholds(look: Look, w: Watched) -> Iterator[tuple[Rule, Condition, float]
     """The limits that rules set to a series, with the direction that breaks them."""
     for rule in look.rules_for(w.series):
         operator = rule.operator if rule.condition is Condition.FORECAST else rule.condition
-        if rule.threshold is not None and rule.condition is not Condition.ANOMALY:
+        score = rule.condition in (Condition.ANOMALY, Condition.PEERS)
+        if rule.threshold is not None and not score:
             yield rule, operator, rule.threshold
 
 

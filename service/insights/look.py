@@ -8,6 +8,7 @@ that ten thousand series are covered within a few looks.
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -49,6 +50,7 @@ class Look:
     models: records.ModelStates
     rules: list[Rule]
     names: dict[str, list[Watched]] = field(default_factory=dict)
+    quality: dict[int, dict[str, Any]] = field(default_factory=dict)
 
     @property
     def now_ms(self) -> int:
@@ -86,6 +88,8 @@ class Looker:
             episodes = await records.episodes(connection, tenant, now - _WEEK)
             models = await records.model_states(connection, tenant)
         chosen = await self._choose(tenant, known, base, alerts, rules, now)
+        async with self._database.read() as connection:
+            trained = await records.models_of(connection, tenant, [s.hex for s in chosen])
         watched = await watch(self._source, tenant, known, chosen, now, WINDOW)
         slow = [w.series for w in watched if 0 < len(w.samples.t) < _FEW]
         if slow:
@@ -112,6 +116,7 @@ class Looker:
             models=models,
             rules=rules,
             names=names,
+            quality={s.id: trained[s.hex]["quality"] for s in chosen if s.hex in trained},
         )
 
     async def _choose(

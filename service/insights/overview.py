@@ -7,7 +7,8 @@ from service.domain.clock import Clock
 from service.domain.series import parse_series_id
 from service.insights import charts, reasons, records, views, words
 from service.insights.charts import Chart
-from service.insights.findings import Finding, Findings, Kind
+from service.insights.finding import Finding, Kind
+from service.insights.findings import Findings
 from service.insights.look import Look
 from service.insights.reading import Watched
 from service.insights.reasons import Reason

@@ -200,6 +200,19 @@ async def test_names_and_labels_are_text_and_never_markup(
         assert "<b title='x" not in shown
 
 
+async def test_a_series_page_says_since_when_its_level_holds(
+    browser: httpx.AsyncClient, site: Site
+) -> None:
+    series = Series.of("cpu_percent", {"host": "web-3"})
+    t = times(site.seed.now)
+    await site.seed.put(series, t, np.full(len(t), 62.0))
+    point = {"at": site.seed.now - 7200, "kind": "level", "from": 40.0, "to": 62.0, "strength": 9.0}
+    await site.seed.model(series, "ready", quality={"change_points": [point]})
+    await log_in(browser, site, Role.RESPONDER)
+    shown = (await browser.get(f"/dashboard/acme/series/{series.hex}")).text
+    assert "62\u00a0% instead of 40\u00a0% since" in shown
+
+
 async def test_no_page_has_script_or_style_of_its_own(
     browser: httpx.AsyncClient, site: Site
 ) -> None:

@@ -8,8 +8,9 @@ from redis.asyncio import Redis
 
 from service.domain.clock import ManualClock
 from service.domain.rules import Condition, Rule, Severity
-from service.domain.series import Series
-from service.insights.findings import Finding, Findings, Kind
+from service.domain.series import MetricType, Series
+from service.insights.finding import Finding, Kind
+from service.insights.findings import Findings
 from service.query.selector import parse_selector
 from service.settings import Settings
 from service.storage.sql.engine import Database
@@ -293,3 +294,34 @@ async def test_what_was_off_long_before_did_not_move_with_it(
     await seed.modelled(apart, t, np.where(late, 300.0, 100.0) + noise, level)
     (found,) = of_kind(await findings(seed, clock, settings), Kind.UNUSUAL)
     assert "with it" not in found.text
+
+
+async def test_a_new_level_is_told_with_both_and_since_when(
+    seed: Seed, clock: ManualClock, settings: Settings
+) -> None:
+    t = times(NOW)
+    point = {"kind": "level", "from": 40.2, "to": 62.4, "strength": 31.0}
+    old = {**point, "at": NOW - 30 * 86400}
+    spread = {**point, "at": NOW - 3600, "kind": "spread"}
+    for host, at in (("web-3", NOW - 2 * 86400), ("web-4", NOW - 30 * 86400)):
+        series = Series.of("cpu_percent", {"host": host})
+        await seed.put(series, t, np.where(t > at, 62.4, 40.2))
+        points = [old, {**point, "at": at}, spread]
+        await seed.model(series, "ready", quality={"change_points": points})
+    plays = Series.of("plays_total", {}, MetricType.COUNTER)
+    await seed.put(plays, t, np.cumsum(np.ones(len(t))))
+    new = {**point, "at": NOW - 7200, "from": 300.0, "to": 120.0}
+    await seed.model(plays, "ready", quality={"change_points": [new]})
+
+    found = of_kind(await findings(seed, clock, settings), Kind.NEW_LEVEL)
+    cpu = next(f for f in found if f.about == "cpu_percent")
+    assert len(found) == 2
+    assert cpu.title == "CPU at a higher level"
+    assert cpu.text.replace("\u00a0", " ") == (
+        "web-3: has run at 62.4 % instead of 40.2 % for 2 days; it is judged by the new level"
+    )
+    assert cpu.since == NOW - 2 * 86400
+    assert cpu.evidence == {"from": 40.2, "to": 62.4, "since": cpu.since, "strength": 31.0}
+    counted = next(f for f in found if f.about == "plays_total")
+    assert "has run at 120 a second instead of 300 for 2\u00a0hours" in counted.text
+    assert "a day after the change" in counted.text
