@@ -261,6 +261,9 @@ class _Learned:
         lower, upper = self.band.around(expected, scale)
         floor = self.units.apply(np.zeros(1))[0] if self.lowest >= 0 else -np.inf
         lower = np.minimum(np.maximum(lower, floor), expected)
+        if carried and start < WARM:  # what is known is where values have been
+            lower = np.minimum(lower, np.minimum.accumulate(past.x[:stop])[start:])
+            upper = np.maximum(upper, np.maximum.accumulate(past.x[:stop])[start:])
         strength = MEAN * joined + NOVELTY * novelty
         if carried and start < WARM:
             strength[: WARM - start] = 0.0
@@ -415,6 +418,11 @@ class Detector:
         """Rows before the first that is to be scored that have a say."""
         return self.learned_.features.memory + LEAD + ALERT_MEMORY
 
+    @property
+    def middle(self) -> float:
+        """What is usual, where nothing else is known: the median of the newest training data."""
+        return 2.0 * float(np.median(self.tail_v_ / 2))  # halves never overflow
+
     def _walk(self, laid: Laid, doubted: Integers) -> Judged:
         """What is said of each cell; nothing is learned from those that are `doubted`."""
         units = Units.of(laid.y[:FIRST])
@@ -486,7 +494,7 @@ class Detector:
         known = at >= 0
         if not known.any():
             nothing = np.zeros(n_new)
-            middle = np.full(n_new, float(np.median(self.tail_v_)))
+            middle = np.full(n_new, self.middle)
             scores = Scores(new_t, nothing, nothing, middle, middle, middle)
             each, Z = np.zeros((n_new, len(LABELS))), np.zeros((n_new, len(FEATURES)))
             return Look(scores, each, Z, None, None, settled=bool(over.all()))

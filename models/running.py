@@ -9,6 +9,8 @@ from models.base import Array, ArrayMap, Arrays, Integers, floats
 
 #: One value counts at most so many times the mean: a freak must not decide what is usual.
 MOST = 5.0
+#: Rows from which on a mean is so settled that it needs help to follow: a change of units, say.
+SETTLED = 300
 #: Bins of a day, and how many rows' weight the overall size has in each.
 BINS, PRIOR_ROWS = 24, 10.0
 #: What a day keeps of the weight of the days before it.
@@ -21,13 +23,21 @@ class Size:
     def __init__(self, half_life: float) -> None:
         self.half_life, self.mean, self.rows = half_life, 0.0, 0
 
+    def most(self, sizes: Array) -> float:
+        """What one of `sizes` (n,) counts at most; if most of them are larger, none is a freak."""
+        limit = MOST * self.mean
+        if self.rows < SETTLED:
+            return limit
+        middle = float(np.median(sizes))
+        return MOST * middle if middle > limit else limit
+
     def learn(self, sizes: Array) -> None:
         """Take sizes (n,) in."""
         n = len(sizes)
         if not n:
             return
         if self.rows >= 10 and self.mean > 0:
-            sizes = np.minimum(sizes, MOST * self.mean)
+            sizes = np.minimum(sizes, self.most(sizes))
         self.rows += n
         rate = max(1.0 - 0.5 ** (n / self.half_life), n / self.rows)
         self.mean += (float(sizes.mean()) - self.mean) * rate
@@ -52,7 +62,7 @@ class SizeOfDay:
         if not len(sizes):
             return
         usual = self.overall.mean
-        cut = np.minimum(sizes, MOST * usual) if usual > 0 else sizes
+        cut = np.minimum(sizes, self.overall.most(sizes)) if usual > 0 else sizes
         self.overall.learn(sizes)
         kept, place = DAILY_MEMORY ** (len(sizes) / self.day), self._bin(index)
         self._sum = kept * self._sum + np.bincount(place, cut, self.bins)
