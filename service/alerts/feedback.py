@@ -1,5 +1,6 @@
 """What people say of alerts, kept; and what follows from it for rules and for training."""
 
+import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -12,7 +13,6 @@ from service.domain.clock import Clock
 from service.domain.errors import Conflict, NotFound
 from service.domain.feedback import (
     FORGOTTEN_SECONDS,
-    UNMOVED,
     Adjustment,
     Verdict,
     adjustment,
@@ -81,25 +81,24 @@ class Feedback:
             rows = (await connection.execute(query.order_by(*_NEWEST))).mappings().all()
         return [Given(Verdict(r["verdict"]), r["actor"], r["at"], r["note"]) for r in rows]
 
-    async def adjustment(self, tenant: str, rule_id: str, fingerprint: str) -> Adjustment:
-        """What is said of a rule and a series comes to, as it is in SQL now."""
-        found = await self._adjustments(tenant)
-        return found.get(rule_id, {}).get(fingerprint, UNMOVED)
-
-    async def adjustments(self, tenant: str) -> Adjustments:
-        """The same for every rule and series of a tenant; remembered for a minute at most."""
+    async def refresh(self, tenant: str) -> None:
+        """Have `factors` know what is said, as it was at most a minute ago."""
         now = self._clock.now()
-        read_at, known = self._known.get(tenant, (0.0, {}))
-        if not 0 <= now - read_at < _REMEMBER_SECONDS or tenant not in self._known:
-            known = await self._adjustments(tenant)
-            self._known[tenant] = now, known
-        return known
+        read_at, _ = self._known.get(tenant, (-math.inf, {}))
+        if not 0 <= now - read_at < _REMEMBER_SECONDS:
+            self._known[tenant] = now, await self.adjustments(tenant)
+
+    def factors(self, tenant: str, rule_id: str) -> dict[str, float]:
+        """What a rule's share of rows that may alert is multiplied by, by fingerprint."""
+        _, known = self._known.get(tenant, (-math.inf, {}))
+        return {name: found.factor for name, found in known.get(rule_id, {}).items()}
 
     def forget(self, tenant: str) -> None:
         """Something was said, or the tenant is judged elsewhere: read again when asked."""
         self._known.pop(tenant, None)
 
-    async def _adjustments(self, tenant: str) -> Adjustments:
+    async def adjustments(self, tenant: str) -> Adjustments:
+        """What is said of each rule and series comes to now."""
         now = self._clock.now()
         async with self._database.read() as connection:
             newest = await _newest(connection, tenant, now - FORGOTTEN_SECONDS)

@@ -10,11 +10,14 @@ from service.alerts.acknowledge import acknowledge
 from service.alerts.snapshot import alert_url
 from service.alerts.store import AlertEvent
 from service.api.deps import allow, tenant_in_path, tenant_of, wiring
+from service.api.feedback import FeedbackAnswer, MovedThreshold
 from service.domain.alerts import Alert, AlertState, EventKind
 from service.domain.clock import iso
 from service.domain.errors import Unprocessable
+from service.domain.feedback import UNMOVED, Verdict
 from service.domain.rules import Severity
 from service.domain.tenants import Permission, Principal
+from service.wiring import Wiring
 
 router = APIRouter(prefix="/alerts", tags=["alerts"])
 
@@ -61,9 +64,13 @@ class EventAnswer(BaseModel):
 
 
 class AlertWithTimeline(AlertAnswer):
-    """An alert and what happened to it, oldest first."""
+    """An alert, what happened to it, oldest first, and what was said of it, newest first."""
 
     timeline: list[EventAnswer]
+    feedback: list[FeedbackAnswer]
+    threshold: MovedThreshold | None = Field(
+        description="Null for rules without anomaly scores and for those that are gone"
+    )
 
 
 class ActiveAlerts(BaseModel):
@@ -85,6 +92,18 @@ class Acknowledgement(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     note: str = Field("", max_length=_NOTE_MAX, examples=["Rolling back the release"])
+
+
+class FeedbackBody(BaseModel):
+    """One verdict."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    verdict: Verdict = Field(
+        description="useful: an anomaly, good to know. noise: nothing was the matter. expected: "
+        "unlike the past, and known beforehand"
+    )
+    note: str = Field("", max_length=_NOTE_MAX, examples=["The monthly backup"])
 
 
 @router.get("/active/{tenant_id}", summary="What is pending or firing")
@@ -133,12 +152,7 @@ async def history(
 async def show(request: Request, principal: Reader, alert_id: AlertId) -> AlertWithTimeline:
     """When it began, fired, escalated, whom it notified, who took it, when it was over."""
     tenant, parts = tenant_of(principal), wiring(request)
-    alert = await parts.alerts.get(tenant, alert_id.hex)
-    timeline = await parts.alerts.events(tenant, alert.id)
-    return AlertWithTimeline(
-        **_shown(alert, parts.settings.public_url).model_dump(),
-        timeline=[_event(event) for event in timeline],
-    )
+    return await _in_full(parts, await parts.alerts.get(tenant, alert_id.hex))
 
 
 @router.put("/{alert_id:uuid}/acknowledge", summary="Acknowledge an alert")
@@ -153,9 +167,7 @@ async def take(
     409 for an alert that is resolved, with the time, and for one that has not fired.
     """
     tenant, parts = tenant_of(principal), wiring(request)
-    note = body.note.strip() if body is not None else ""
-    if not all(c.isprintable() or c in "\n\t" for c in note):
-        raise Unprocessable("note has characters that cannot be printed", where="note")
+    note = _plain(body.note if body is not None else "")
     alert = await acknowledge(
         parts.database,
         tenant,
@@ -166,6 +178,54 @@ async def take(
     )
     await parts.wake.publish("timers")
     return _shown(alert, parts.settings.public_url)
+
+
+@router.post("/{alert_id:uuid}/feedback", summary="Say what an alert was worth")
+async def say(
+    request: Request, principal: Responder, alert_id: AlertId, body: FeedbackBody
+) -> AlertWithTimeline:
+    """A later verdict of the same person replaces the former. 409 for one that has not fired.
+
+    For anomaly rules it moves the threshold of the series; and it decides whether models learn
+    from the time of the alert.
+    """
+    tenant, parts = tenant_of(principal), wiring(request)
+    note = _plain(body.note)
+    alert, _ = await parts.feedback.give(
+        tenant, alert_id.hex, body.verdict, actor=principal.actor, note=note
+    )
+    await parts.wake.publish("rules", tenant)
+    return await _in_full(parts, alert)
+
+
+async def _in_full(parts: Wiring, alert: Alert) -> AlertWithTimeline:
+    timeline = await parts.alerts.events(alert.tenant, alert.id)
+    said = await parts.feedback.of_alert(alert.tenant, alert.id)
+    return AlertWithTimeline(
+        **_shown(alert, parts.settings.public_url).model_dump(),
+        timeline=[_event(event) for event in timeline],
+        feedback=[FeedbackAnswer.of(given) for given in said],
+        threshold=await _threshold(parts, alert),
+    )
+
+
+async def _threshold(parts: Wiring, alert: Alert) -> MovedThreshold | None:
+    await parts.rules_file.reload_if_changed()
+    rules = await parts.rules.all_for(alert.tenant, parts.rules_file.book)
+    rule = next((rule for rule in rules if rule.id == alert.rule_id), None)
+    if rule is None:
+        return None
+    said = (await parts.feedback.adjustments(alert.tenant)).get(rule.id, {})
+    found = said.get(alert.fingerprint, UNMOVED)
+    default = parts.settings.anomaly_detection_threshold
+    return MovedThreshold.of(rule, alert.source, found, default)
+
+
+def _plain(note: str) -> str:
+    note = note.strip()
+    if not all(c.isprintable() or c in "\n\t" for c in note):
+        raise Unprocessable("note has characters that cannot be printed", where="note")
+    return note
 
 
 def _printable(text: str | None) -> str | None:

@@ -7,6 +7,7 @@ from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from service.api.deps import allow, tenant_of, wiring
+from service.api.feedback import MovedThreshold
 from service.api.problems import problem
 from service.domain.alerts import AlertState
 from service.domain.clock import iso
@@ -84,6 +85,12 @@ class RuleAnswer(RuleBody):
     )
 
 
+class RuleWithFeedback(RuleAnswer):
+    """A rule, and for which series people's feedback has moved its threshold."""
+
+    feedback: list[MovedThreshold]
+
+
 class FileError(BaseModel):
     """The rules file is broken; the last good rules are in force."""
 
@@ -151,15 +158,21 @@ async def listing(request: Request, principal: Reader) -> RuleList:
 
 
 @router.get("/{rule_id:path}", summary="Show a rule")
-async def show(request: Request, principal: Reader, rule_id: str) -> RuleAnswer:
-    """One of the file or one of the tenant's own."""
+async def show(request: Request, principal: Reader, rule_id: str) -> RuleWithFeedback:
+    """One of the file or one of the tenant's own, and where feedback has moved its threshold."""
     tenant, parts = tenant_of(principal), wiring(request)
     rule, stored = _of_file(request, tenant, rule_id), None
     if rule is None:
         stored = await parts.rules.get(tenant, _own_id(rule_id))
         rule = stored.rule
     counts, errors = await parts.alerts.counts(tenant), await _errors(request, tenant)
-    return _shown(rule, stored, _open(counts, rule.id), errors.get(rule.id))
+    shown = _shown(rule, stored, _open(counts, rule.id), errors.get(rule.id))
+    said = (await parts.feedback.adjustments(tenant)).get(rule.id, {})
+    default = parts.settings.anomaly_detection_threshold
+    moved = [MovedThreshold.of(rule, series, found, default) for series, found in said.items()]
+    return RuleWithFeedback(
+        **shown.model_dump(), feedback=[one for one in moved if one is not None and one.text]
+    )
 
 
 @router.put(

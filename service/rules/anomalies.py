@@ -12,6 +12,7 @@ import numpy as np
 
 from models.suppression import threshold as rarest
 from service.domain.confidence import PAGES_FROM
+from service.domain.feedback import moved
 from service.domain.rules import Rule
 from service.domain.series import ALERT, EXPECTED, EXPECTED_LOWER, EXPECTED_UPPER, SCORE, Series
 from service.rules.rates import Rate, RowRates
@@ -28,7 +29,8 @@ Confidence = Mapping[int, float]
 class Anomalies:
     """One rule's look at anomalies. `confidence` by series id; None: of all we are sure.
 
-    `default` is the score that is anomalous where the rule says nothing.
+    `default` is the score that is anomalous where the rule says nothing. `factors` are what
+    feedback multiplies the share of rows by that may alert, by fingerprint.
     """
 
     rule: Rule
@@ -36,6 +38,7 @@ class Anomalies:
     rates: RowRates
     default: float
     confidence: Confidence | None = None
+    factors: Mapping[str, float] = field(default_factory=dict)
     _rate: Rate = field(default_factory=lambda: Rate(0.0, 0))
     _rarest: float = np.inf
 
@@ -58,6 +61,7 @@ class Anomalies:
         value = None if last is None else finite(last[1])
         by_budget = self.rule.alert_budget is not None
         usual = self.default if self.rule.threshold is None else self.rule.threshold
+        usual = moved(usual, self._factor(series))
         if not self._sure(series):
             if not high >= usual:
                 return Verdict(False, value)
@@ -67,6 +71,9 @@ class Anomalies:
         else:
             said = self._unlike(series, at, high) if high >= usual else ""
         return Verdict(bool(said), value, said)
+
+    def _factor(self, series: Series) -> float:
+        return self.factors.get(series.hex, 1.0) if self.factors else 1.0
 
     def _sure(self, series: Series) -> bool:
         return self.confidence is None or self.confidence.get(series.id, 0.0) >= PAGES_FROM
@@ -90,7 +97,7 @@ class Anomalies:
         if alert is None or scores is None:
             return ""
         t, v = self.sight.window(alert, 0, at)
-        loud = np.flatnonzero(v >= self._rarest)
+        loud = np.flatnonzero(v >= moved(self._rarest, self._factor(series)))
         if not len(loud):
             return ""
         since, rarity = int(t[loud[-1]]), float(v[loud[-1]])

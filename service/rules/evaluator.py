@@ -110,12 +110,14 @@ def evaluate(
     anomaly_threshold: float = 0.999,
     index: SeriesIndex | None = None,
     confidence: Confidence | None = None,
+    factors: Mapping[str, float] | None = None,
 ) -> list[Judgement]:
     """One judgement for each series that the rule selects; none for a rule that is disabled.
 
     `now` is Unix seconds; a sample older than `lookback_seconds` is no value any more.
     `anomaly_threshold` serves rules that name none. `confidence` is that of models, by series id:
-    what is said with too little of it alerts nobody. Without it, all of them are trusted.
+    what is said with too little of it alerts nobody. Without it, all of them are trusted. `factors`
+    are what feedback has moved the rule's anomaly threshold by, by fingerprint.
     """
     if not rule.enabled:
         return []
@@ -125,7 +127,9 @@ def evaluate(
     found = index.select(tenant, known, rule.query)
     judge: Callable[[Series], Verdict]
     if rule.condition is Condition.ANOMALY:
-        anomalies = Anomalies(rule, sight, index.rates, anomaly_threshold, confidence)
+        anomalies = Anomalies(
+            rule, sight, index.rates, anomaly_threshold, confidence, factors or {}
+        )
         anomalies.prepare(found)
         judge = anomalies.judge
     elif rule.condition is Condition.FORECAST:

@@ -77,7 +77,7 @@ class Worker:
                 steps.append((partial(self._keeper.follow, shard), "store"))
             loops = [group.create_task(self._repeat(step, name)) for step, name in steps]
             hearing = [
-                group.create_task(self._w.wake.forward(self._rules_changed, "rules")),
+                group.create_task(self._hear_rules()),
                 group.create_task(self._hear_models()),
             ]
             await asyncio.wait(loops)
@@ -125,6 +125,7 @@ class Worker:
         self._dirty.pop(tenant, None)
         self._w.engine.forget(tenant)
         self._index.forget(tenant)
+        self._w.feedback.forget(tenant)
         self._scored = {key: t for key, t in self._scored.items() if key[0] != tenant}
 
     # sealing
@@ -213,6 +214,12 @@ class Worker:
 
     # rules
 
+    async def _hear_rules(self) -> None:
+        """Rules have changed, or what people say of alerts."""
+        async for _, tenant in self._w.wake.listen("rules"):
+            self._w.feedback.forget(tenant)
+            self._rules_changed.set()
+
     async def _judge(self) -> None:
         await self._w.rules_file.reload_if_changed()
         now = self._w.clock.now()
@@ -246,6 +253,7 @@ class Worker:
         """Evaluate every rule of a tenant; one that fails is logged and stops no other."""
         book = self._w.rules_file.book
         rules = await self._w.rules.all_for(tenant, book)
+        await self._w.feedback.refresh(tenant)
         errors: dict[str, str] = {}
         for rule in rules:
             try:
@@ -278,6 +286,7 @@ class Worker:
             lookback_seconds=self._w.settings.series_lookback_seconds,
             anomaly_threshold=self._w.settings.anomaly_detection_threshold,
             index=self._index,
+            factors=self._w.feedback.factors(tenant, rule.id),
         )
 
     def _chart(self, tenant: str, series: Series) -> Chart | None:

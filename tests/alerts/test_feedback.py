@@ -8,7 +8,7 @@ from service.alerts.acknowledge import acknowledge
 from service.alerts.feedback import INCIDENT_SECONDS, Feedback, Incidents
 from service.domain.alerts import Alert
 from service.domain.errors import Conflict, NotFound
-from service.domain.feedback import HALF_LIFE_SECONDS, UNMOVED, Verdict
+from service.domain.feedback import HALF_LIFE_SECONDS, Verdict
 from service.domain.rules import Condition, Rule
 from service.storage.sql.tables import alert_feedback, audit
 from tests.support.alerting import RULE, START, TENANT, Bench, series
@@ -87,29 +87,33 @@ async def test_an_alert_counts_once_by_its_newest_verdict(bench: Bench) -> None:
     await over(bench, "eu", "us")
     (again,) = await fired(bench, "eu")
     await told.give(TENANT, again.id, NOISE, actor="ann")
-    assert (await told.adjustment(TENANT, RULE.id, EU)).factor == pytest.approx(0.25, abs=1e-6)
-    assert (await told.adjustment(TENANT, RULE.id, EU)).reason == "2 × noise"
-    assert await told.adjustment(TENANT, "another", EU) == UNMOVED
+    eu = (await told.adjustments(TENANT))[RULE.id][EU]
+    assert eu.factor == pytest.approx(0.25, abs=1e-6)
+    assert eu.reason == "2 × noise"
     assert await told.adjustments("other") == {}
 
 
 async def test_a_worker_reads_when_it_is_told_to_or_a_minute_later(quick: Bench) -> None:
     (alert,) = await fired(quick)
     worker, api = feedback(quick), feedback(quick)
-    assert await worker.adjustments(TENANT) == {}
+
+    async def factors() -> dict[str, float]:
+        await worker.refresh(TENANT)
+        return worker.factors(TENANT, RULE.id)
+
+    assert worker.factors(TENANT, RULE.id) == await factors() == {}
     await api.give(TENANT, alert.id, NOISE, actor="ann")
-    assert await worker.adjustments(TENANT) == {}
+    assert await factors() == {}
     worker.forget(TENANT)
-    assert (await worker.adjustments(TENANT))[RULE.id][EU].factor == 0.5
+    assert await factors() == {EU: 0.5}
+    assert worker.factors(TENANT, "another") == worker.factors("other", RULE.id) == {}
     await quick.clock.advance(30)
     await api.give(TENANT, alert.id, USEFUL, actor="ann")
-    assert (await worker.adjustments(TENANT))[RULE.id][EU].factor == 0.5
+    assert await factors() == {EU: 0.5}
     await quick.clock.advance(31)
-    assert (await worker.adjustments(TENANT))[RULE.id][EU].factor == pytest.approx(1.5, rel=1e-3)
+    assert await factors() == {EU: pytest.approx(1.5, rel=1e-3)}
     await quick.clock.advance(HALF_LIFE_SECONDS)
-    assert (await worker.adjustments(TENANT))[RULE.id][EU].factor == pytest.approx(
-        1.5**0.5, rel=1e-3
-    )
+    assert await factors() == {EU: pytest.approx(1.5**0.5, rel=1e-3)}
 
 
 async def left_out(bench: Bench, since: float = 0.0) -> dict[str, list[tuple[float, float]]]:

@@ -87,6 +87,7 @@ async def test_one_with_its_timeline(
     assert taken.status_code == 200, taken.text
     shown = (await client.get(f"/alerts/{alert.id}", headers=responder)).json()
     timeline = shown.pop("timeline")
+    assert (shown.pop("feedback"), shown.pop("threshold")) == ([], None)
     assert shown == taken.json()
     assert shown == {
         "id": alert.id,

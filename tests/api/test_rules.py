@@ -91,7 +91,7 @@ async def test_a_rules_life(
         "annotations": {},
         "enabled": True,
     }
-    assert (await client.get(url, headers=operator)).json() == shown
+    assert (await client.get(url, headers=operator)).json() == shown | {"feedback": []}
 
     await clock.advance(60)
     new = body(severity="critical", escalation="default", enabled=False)
