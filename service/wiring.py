@@ -13,6 +13,7 @@ from service.alerts.escalator import Escalator
 from service.alerts.feedback import Feedback, Incidents
 from service.alerts.store import AlertStore
 from service.detection.records import ModelRecords
+from service.detection.standing import Standings
 from service.domain.clock import Clock, SystemClock
 from service.domain.errors import ConfigurationError
 from service.domain.rules import Rule
@@ -47,6 +48,7 @@ from service.storage.usage import UsageBook
 from service.storage.wake import WakeUps
 
 if TYPE_CHECKING:
+    from service.detection.cold import ColdScorer
     from service.detection.registry import ModelRegistry
     from service.detection.scoring import Scorer
     from service.detection.training import Trainer
@@ -107,6 +109,18 @@ class Wiring:
         from service.detection.scoring import Scorer
 
         return Scorer(self.models)
+
+    @cached_property
+    def cold_scorer(self) -> "ColdScorer":
+        """Scores new points of series without a model; for workers."""
+        from service.detection.cold import ColdScorer
+
+        return ColdScorer()
+
+    @cached_property
+    def standings(self) -> Standings:
+        """How sure one may be of what models say; for workers."""
+        return Standings(self.model_records)
 
     @cached_property
     def trainer(self) -> "Trainer":

@@ -1,11 +1,11 @@
 """What SQL knows about each series' model: table `models`."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import delete, select
+from sqlalchemy import RowMapping, delete, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from service.storage.sql.engine import Database
@@ -16,6 +16,7 @@ class ModelState(StrEnum):
     """Where a series stands."""
 
     COLD = "cold"  # too few samples yet
+    PEERS = "peers"  # the same, judged beside peers that have models; never stored
     READY = "ready"
     FAILED = "failed"  # the last training; an older model, if there is one, stays in use
 
@@ -49,6 +50,15 @@ class ModelRecords:
             rows = await connection.execute(select(models).where(models.c.tenant == tenant))
         records = (ModelRecord(**{**row._mapping, "state": ModelState(row.state)}) for row in rows)
         return {record.series_id: record for record in records}
+
+    async def trained_since(self, tenant: str, since: float) -> Sequence[RowMapping]:
+        """Of series that have a model and were trained from then on: what confidence rests on."""
+        wanted = (models.c.series_id, models.c.state, models.c.version, models.c.trained_at)
+        query = select(*wanted, models.c.rows, models.c.quality).where(
+            models.c.tenant == tenant, models.c.version > 0, models.c.trained_at >= since
+        )
+        async with self._database.read() as connection:
+            return (await connection.execute(query)).mappings().all()
 
     async def delete(self, tenant: str, series_ids: Collection[str]) -> None:
         """Remove the records of these series (ids in hex)."""

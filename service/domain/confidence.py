@@ -6,6 +6,10 @@ Below `PAGES_FROM` nothing that a model says alerts anybody; it is shown.
 #: Confidence from which anomalies of a series may alert.
 PAGES_FROM = 0.5
 
+#: Rows from which a series without a model is judged, alone and beside peers, and the fewest peers:
+#: series of the same metric that have models.
+ALONE_ROWS, BESIDE_ROWS, PEERS_MIN = 12, 5, 3
+
 #: Rows without a model of its own that bring half of what can be had, and that most: with its own
 #: rows only, and beside peers.
 _COLD_ROWS, _COLD_MOST, _PEERS_MOST = 30.0, 0.3, 0.45

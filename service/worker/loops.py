@@ -8,7 +8,7 @@ on; a shard whose lease is lost is dropped at once.
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from functools import partial
 from typing import Any
 
@@ -20,6 +20,7 @@ from service.domain.errors import LostLease, NotFound, OffbeatError
 from service.domain.rules import Rule
 from service.domain.series import SCORE, Series, parse_series_id
 from service.rules.evaluator import Judgement, SeriesIndex, evaluate
+from service.rules.health import held
 from service.storage.columns import Columns
 from service.storage.head import Head
 from service.storage.wake import wait_for
@@ -117,15 +118,19 @@ class Worker:
 
     def _erased(self, tenant: str, ids: Iterable[int]) -> None:
         """These series were deleted."""
-        for series in ids:
+        gone = set(ids)
+        for series in gone:
             self._dirty.get(tenant, set()).discard(series)
             self._scored.pop((tenant, series), None)
+        self._w.standings.forget(tenant, gone)
 
     def _forgotten(self, tenant: str) -> None:
         self._dirty.pop(tenant, None)
         self._w.engine.forget(tenant)
         self._index.forget(tenant)
         self._w.feedback.forget(tenant)
+        self._w.cold_scorer.forget(tenant)
+        self._w.standings.forget(tenant)
         self._scored = {key: t for key, t in self._scored.items() if key[0] != tenant}
 
     # sealing
@@ -174,13 +179,18 @@ class Worker:
         known = self.head.series(tenant)
         trained = await asyncio.to_thread(self._w.scorer.trained, tenant)
         work = [known[i] for i in ids & trained if i in known]
-        if not work:
+        cold = self._w.cold_scorer.candidates(tenant, ids - trained, known)
+        if not work and not cold:
             return
         if not self._shards.owns(tenant):  # for now; if it is gone for good, so is its head
             self._dirty.setdefault(tenant, set()).update(ids)
             return
         begun = time.perf_counter()
         written, scored = await asyncio.to_thread(self._score, tenant, work)
+        for series, found in await asyncio.to_thread(self._score_cold, tenant, cold, trained):
+            written += found
+            scored[tenant, series.id] = int(found[0][1].t[-1])
+            telemetry.POINTS_SCORED.inc(len(found[0][1].t))
         telemetry.SCORING_SECONDS.observe(time.perf_counter() - begun)
         if written:
             await self._w.writer.write(tenant, written)
@@ -203,6 +213,13 @@ class Worker:
                 scored[tenant, series.id] = int(context.t[-1])
                 telemetry.POINTS_SCORED.inc(len(found[0][1].t))
         return written, scored
+
+    def _score_cold(
+        self, tenant: str, cold: list[Series], trained: frozenset[int]
+    ) -> list[tuple[Series, list[tuple[Series, Columns]]]]:
+        """What can be said about new points of series that have no model yet."""
+        since = partial(self._scored_until, tenant)
+        return list(self._w.cold_scorer.score(tenant, self.head, cold, trained, since))
 
     def _scored_until(self, tenant: str, series: Series) -> int:
         """Up to when the series is scored: as remembered, else as its score series says."""
@@ -254,10 +271,14 @@ class Worker:
         book = self._w.rules_file.book
         rules = await self._w.rules.all_for(tenant, book)
         await self._w.feedback.refresh(tenant)
+        confidence = await self._w.standings.of(tenant)
         errors: dict[str, str] = {}
+        quiet: dict[str, str] = {}
         for rule in rules:
             try:
-                judgements = await asyncio.to_thread(self._evaluate, rule, tenant, now)
+                judgements = await asyncio.to_thread(self._evaluate, rule, tenant, now, confidence)
+                if why := held(judgements):
+                    quiet[rule.id] = why
                 await self._w.engine.apply(
                     tenant,
                     rule,
@@ -275,9 +296,12 @@ class Worker:
             else:
                 telemetry.RULES_EVALUATED.inc()
         await self._w.engine.retire(tenant, {rule.id for rule in rules}, now)
-        await self._w.rule_health.report(tenant, self._w.engine.held(tenant) | errors)
+        told = quiet | self._w.engine.held(tenant) | errors
+        await self._w.rule_health.report(tenant, told)
 
-    def _evaluate(self, rule: Rule, tenant: str, now: float) -> list[Judgement]:
+    def _evaluate(
+        self, rule: Rule, tenant: str, now: float, confidence: Mapping[int, float]
+    ) -> list[Judgement]:
         return evaluate(
             rule,
             tenant,
@@ -287,6 +311,7 @@ class Worker:
             anomaly_threshold=self._w.settings.anomaly_detection_threshold,
             index=self._index,
             factors=self._w.feedback.factors(tenant, rule.id),
+            confidence=confidence,
         )
 
     def _chart(self, tenant: str, series: Series) -> Chart | None:
