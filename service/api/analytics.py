@@ -19,6 +19,7 @@ from service.domain.errors import InvalidInput, NotFound
 from service.domain.series import Series, parse_series_id
 from service.domain.tenants import Permission, Principal
 from service.insights import records
+from service.insights.standings import standings_of
 from service.query.selector import parse_selector
 from service.query.selector import select as select_series
 from service.storage.columns import Columns
@@ -258,10 +259,14 @@ async def _items(parts: "Wiring", tenant: str, page: Sequence[Series]) -> list[a
     now_ms = round(parts.clock.now() * 1000)
     ids = [s.id for s in page]
     read = await parts.source.read(tenant, ids, now_ms - round(_DAY * 1000), now_ms)
-    states = await _models(parts.database, tenant, page)
+    rows = {s.id: int(np.isfinite(read[s.id].v).sum()) for s in page if not s.is_derived}
+    known = await parts.source.all(tenant) if rows else {}
+    async with parts.database.read() as connection:
+        standings = await standings_of(connection, tenant, rows, known)
     items = []
     for s in page:
         t, v = read[s.id]
+        stands = standings.get(s.id)
         last = float(v[-1]) if len(v) and math.isfinite(v[-1]) else None
         items.append(
             answers.SeriesItem(
@@ -271,7 +276,8 @@ async def _items(parts: "Wiring", tenant: str, page: Sequence[Series]) -> list[a
                 metric_type=str(s.metric_type),
                 last_value=last,
                 last_at=iso(float(t[-1]) / 1000) if len(t) else None,
-                model_state=states[s.hex]["state"] if s.hex in states else "none",
+                model_state="none" if stands is None else str(stands.state),
+                confidence=0.0 if stands is None else round(stands.confidence, 3),
             )
         )
     return items

@@ -179,7 +179,13 @@ class SeriesItem(_Answer):
     metric_type: str
     last_value: float | None
     last_at: Moment | None
-    model_state: str = Field(description="none, cold, ready or failed")
+    model_state: str = Field(
+        description="cold: judged by itself, peers: beside series of its name, ready: by its own "
+        "model, failed; none for what models wrote"
+    )
+    confidence: float = Field(
+        description="0 to 1; below 0.5 what is said of it is shown and alerts nobody"
+    )
 
 
 class SeriesPage(_Answer):

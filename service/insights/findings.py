@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from service.domain.clock import Clock
+from service.domain.confidence import PAGES_FROM
 from service.domain.durations import format_duration
 from service.domain.quotas import QuotaOf
 from service.domain.rules import Condition, Rule, Severity
@@ -121,6 +122,10 @@ def unusual_now(look: Look) -> Iterator[Finding]:
         moves = unusual.moved_with(w, run, others)
         if moves:
             told.append(f"with it {unusual.moves_text(moves, 2)}")
+        stands = look.standings[ids[0]]
+        sure = stands.confidence >= PAGES_FROM
+        if not sure:
+            told.append("too little is known of it yet to alert anybody")
         title = words.metric_words(name)
         title += (
             " behaves unusually"
@@ -129,7 +134,7 @@ def unusual_now(look: Look) -> Iterator[Finding]:
         )
         yield Finding(
             Kind.UNUSUAL,
-            Severity.HIGH if run.size >= 0.25 and not run.ended else Severity.MEDIUM,
+            _severity(run, sure),
             title,
             "; ".join(told),
             tuple(look.watched[i].series.hex for i in ids),
@@ -147,10 +152,18 @@ def unusual_now(look: Look) -> Iterator[Finding]:
                     {"series": m.series.hex, "share": m.share, "seconds_earlier": m.lead / 1000}
                     for m in moves[:5]
                 ],
+                "model_state": str(stands.state),
+                "confidence": round(stands.confidence, 3),
             },
             run.size,
             name,
         )
+
+
+def _severity(run: unusual.Run, sure: bool) -> Severity:
+    if not sure:
+        return Severity.LOW
+    return Severity.HIGH if run.size >= 0.25 and not run.ended else Severity.MEDIUM
 
 
 def describe_run(w: Watched, run: unusual.Run, now: float) -> str:

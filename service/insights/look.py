@@ -12,11 +12,13 @@ from typing import Any
 
 import numpy as np
 
+from service.detection.standing import Standing
 from service.domain.alerts import Alert
 from service.domain.rules import Rule
 from service.domain.series import SCORE, Series, parse_series_id
 from service.insights import records
 from service.insights.reading import Watched, watch
+from service.insights.standings import standings_of
 from service.insights.unusual import Run, current_run
 from service.query.selector import matches
 from service.query.source import Source
@@ -37,7 +39,7 @@ _MEMORY = 1000
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What was seen of a tenant at `now` (Unix seconds)."""
+    """What was seen of a tenant at `now` (Unix seconds). `standings` are those of `runs`."""
 
     tenant: str
     now: float
@@ -45,6 +47,7 @@ class Look:
     base: list[Series]
     watched: dict[int, Watched]
     runs: dict[int, Run]
+    standings: dict[int, Standing]
     alerts: list[Alert]
     episodes: list[records.Episode]
     models: records.ModelStates
@@ -94,23 +97,31 @@ class Looker:
         slow = [w.series for w in watched if 0 < len(w.samples.t) < _FEW]
         if slow:
             wider = await watch(self._source, tenant, known, slow, now, _SLOW_WINDOW)
-            by_id = {w.series.id: w for w in wider}
-            watched = [by_id.get(w.series.id, w) for w in watched]
+            longer = {w.series.id: w for w in wider}
+            watched = [longer.get(w.series.id, w) for w in watched]
         threshold, now_ms = self._settings.anomaly_detection_threshold, round(now * 1000)
         names: dict[str, list[Watched]] = {}
         for w in watched:
             names.setdefault(w.series.name, []).append(w)
+        by_id = {w.series.id: w for w in watched}
+        runs = {
+            i: run
+            for i, w in by_id.items()
+            if (run := current_run(w, threshold, now_ms)) is not None
+        }
+        standings: dict[int, Standing] = {}
+        if runs:
+            rows = {i: int(np.isfinite(by_id[i].samples.v).sum()) for i in runs}
+            async with self._database.read() as connection:
+                standings = await standings_of(connection, tenant, rows, known)
         return Look(
             tenant=tenant,
             now=now,
             known=known,
             base=base,
-            watched={w.series.id: w for w in watched},
-            runs={
-                w.series.id: run
-                for w in watched
-                if (run := current_run(w, threshold, now_ms)) is not None
-            },
+            watched=by_id,
+            runs=runs,
+            standings=standings,
             alerts=alerts,
             episodes=episodes,
             models=models,

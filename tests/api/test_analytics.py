@@ -135,7 +135,8 @@ async def test_series_are_listed_by_page_and_by_selector(
     ).json()["items"]
     assert host["labels"] == {"host": "b"}
     assert (host["last_value"], host["last_at"]) == (1.0, iso(seed.now))
-    assert host["model_state"] == "none"
+    assert (host["model_state"], host["confidence"]) == ("cold", 0.086)
+    assert {item["model_state"] for item in found.json()["items"]} == {"none"}
 
 
 @pytest.mark.parametrize(
@@ -155,6 +156,7 @@ async def test_a_series_card_shows_its_model(
     series = await drop(seed)
     shown = (await client.get(f"/analytics/series/{series.hex}", headers=reader)).json()
     assert shown["model_state"] == "ready"
+    assert 0.5 < shown["confidence"] < 0.8
     assert shown["model"]["quality"] == {"mase": 0.71, "coverage": 0.9}
     assert shown["model"]["trained_from"] == iso(seed.now - 14 * 86400)
     assert shown["change_points"] == []
@@ -170,6 +172,27 @@ async def test_a_series_card_shows_since_when_its_level_holds(
     shown = (await client.get(f"/analytics/series/{series.hex}", headers=reader)).json()
     assert shown["change_points"] == [{**point, "at": iso(seed.now - 7200)}]
     assert shown["model"]["quality"] == {"coverage": 0.9}
+
+
+async def test_a_series_without_a_model_stands_alone_or_beside_its_peers(
+    client: httpx.AsyncClient, seed: Seed, reader: dict[str, str]
+) -> None:
+    t = times(seed.now, hours=1, step=60)
+    new = await seed.put(Series.of("cpu", {"host": "new"}), t, np.ones(len(t)))
+    shown = (await client.get(f"/analytics/series/{new.hex}", headers=reader)).json()
+    alone = shown["confidence"]
+    assert (shown["model_state"], shown["model"]) == ("cold", None)
+    assert 0.1 < alone < 0.3
+    for host in "abc":
+        peer = await seed.put(Series.of("cpu", {"host": host}), t, np.ones(len(t)))
+        await seed.model(peer, "ready")
+    shown = (await client.get(f"/analytics/series/{new.hex}", headers=reader)).json()
+    assert shown["model_state"] == "peers"
+    assert alone < shown["confidence"] < 0.5
+    failed = await seed.put(Series.of("disk"), t, np.ones(len(t)))
+    await seed.model(failed, "failed", version=0, error="no")
+    shown = (await client.get(f"/analytics/series/{failed.hex}", headers=reader)).json()
+    assert (shown["model_state"], shown["confidence"]) == ("failed", alone)
 
 
 async def test_samples_come_in_columns_between_the_times_asked_for(

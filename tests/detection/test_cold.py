@@ -200,7 +200,7 @@ def test_where_a_series_stands():
     # an older model stays in use
     old = standing(a_record(state="failed"), 0, 0)
     assert (old.state, old.confidence) == (ModelState.FAILED, ready.confidence)
-    assert standing(a_record(quality={"coverage": 0.8}), 0, 0).confidence < PAGES_FROM
+    assert standing(a_record(quality={"coverage": 0.75}), 0, 0).confidence < PAGES_FROM
 
 
 async def test_confidence_of_trained_series_is_read_as_they_are_trained(
@@ -225,7 +225,7 @@ async def test_confidence_of_trained_series_is_read_as_they_are_trained(
     await records.put([replace(first, series_id=PEERS[1].hex, trained_at=1e9 + 60)])
     assert set(await standings.of(TENANT)) == {PEERS[0].id, PEERS[1].id}
     # trained again, and looked at again
-    await records.put([replace(first, trained_at=1e9 + 90_000, quality={"coverage": 0.85})])
+    await records.put([replace(first, trained_at=1e9 + 90_000, quality={"coverage": 0.75})])
     assert (await standings.of(TENANT))[PEERS[0].id] < PAGES_FROM
     standings.forget(TENANT, [PEERS[1].id])
     assert set(await standings.of(TENANT)) == {PEERS[0].id}

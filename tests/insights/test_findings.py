@@ -64,6 +64,24 @@ async def test_a_calm_tenant_has_nothing_to_tell(
     assert await findings(seed, clock, settings) == []
 
 
+async def test_what_too_little_is_known_of_is_shown_and_alarms_nobody(
+    seed: Seed, clock: ManualClock, settings: Settings
+) -> None:
+    t = times(NOW, hours=1, step=60)
+    plays, late = Series.of("play_starts"), t > NOW - 300
+    said = (
+        (plays, np.where(late, 10.0, 1000.0)),
+        (plays.derived(":expected"), np.full(len(t), 1000.0)),
+        (plays.derived(":anomaly_score"), np.where(late, 0.9995, 0.3)),
+    )
+    await seed.put_all([(series, t, v) for series, v in said])
+    (found,) = await findings(seed, clock, settings)
+    assert (found.kind, found.severity) == (Kind.UNUSUAL, Severity.LOW)
+    assert found.text.endswith("; too little is known of it yet to alert anybody")
+    assert found.evidence["model_state"] == "cold"
+    assert found.evidence["confidence"] == pytest.approx(0.2, abs=0.01)
+
+
 async def test_an_unusual_series_is_told_against_its_expectation_and_since_when(
     seed: Seed, clock: ManualClock, settings: Settings
 ) -> None:

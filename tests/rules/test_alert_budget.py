@@ -228,7 +228,7 @@ def test_confidence_grows_with_rows_and_falls_with_misses() -> None:
     assert of_cold(30, peers=False) < of_cold(30, peers=True) < of_cold(10**6, peers=True)
     assert of_cold(10**6, peers=True) < PAGES_FROM
     assert PAGES_FROM < of_model(288, 0.985) < of_model(4000, 0.985) < of_model(10**6, 1.0) <= 1
-    assert of_model(4000, 0.85) < PAGES_FROM < of_model(4000, 0.95)
+    assert of_model(4000, 0.8) < PAGES_FROM < of_model(4000, 0.9)
     assert of_model(4000, 0.0) == 0
 
 
