@@ -255,7 +255,13 @@ def _scaled(
     size = _spread(level, settled, apart, least)
     turn = _spread(trend, np.ones(len(rest), np.bool_), 0.0, least)
     turn = np.maximum(turn, size if rest.shape[1] <= PLACE_MIN else 0.0)
-    return _Moved(level / size[:, None], trend / turn[:, None], expected, size * unit)
+    level, trend = level / size[:, None], trend / turn[:, None]
+    # who has come back was odd, and is not
+    newest = np.abs(second[:, -1])
+    back = (newest < np.abs(first[:, -1])) & (newest < EPS_MIN * size)
+    back &= np.hypot(level[:, -1], trend[:, -1]) > EPS_MIN
+    level[back, -1], trend[back, -1] = second[back, -1] / size[back], 0.0
+    return _Moved(level, trend, expected, size * unit)
 
 
 def _least(both: tuple[_Moved, ...]) -> tuple[Array, Array, Array]:

@@ -54,9 +54,13 @@ class RuleBody(BaseModel):
     )
     window: _Seconds | None = Field(
         None,
-        description="For no_data: how long a silence counts; for change: how long ago it may be",
+        description="For no_data: how long a silence counts; for change: how long ago it may "
+        "be; for peers: what is compared",
     )
     horizon: _Seconds | None = Field(None, description="For forecast: how far to look ahead")
+    peers_by: str | list[str] | None = Field(
+        None, description="For peers: labels that are equal within a group", examples=[["job"]]
+    )
     channels: list[str] = Field([], max_length=20, examples=[["slack"]])
     escalation: str | None = Field(None, description="An escalation policy of the rules file")
     labels: dict[str, str] = Field({}, description="Added to the labels of its alerts")

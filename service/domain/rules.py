@@ -37,6 +37,7 @@ class Condition(StrEnum):
     FORECAST = "forecast"  # the forecast crosses `threshold` within `horizon_seconds`
     NO_DATA = "no_data"  # no sample for `window_seconds`
     CHANGE = "change"  # the level changed within `window_seconds`
+    PEERS = "peers"  # unlike the others of its group over `window_seconds`
 
     @property
     def compares(self) -> bool:
@@ -65,6 +66,7 @@ class Rule:
 
     Durations are seconds. `alert_budget` is alerts a week over all series, of an anomaly rule that
     has no threshold. `operator` is gt, gte, lt or lte and says how a forecast crosses.
+    `peers_by` are labels that are equal within a group of peers.
     `escalation` names a policy; None uses the policy called `default`, if there is one.
     """
 
@@ -80,6 +82,7 @@ class Rule:
     window_seconds: float = 300.0
     horizon_seconds: float | None = None
     operator: Condition = Condition.GT
+    peers_by: tuple[str, ...] = ()
     alert_budget: float | None = None
     channels: tuple[str, ...] = ()
     escalation: str | None = None

@@ -4,6 +4,7 @@ In this order: how bad and what, one sentence of what is wrong against what was 
 when, where, and where to look. Nothing in it is markup; each channel escapes for its own.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -23,6 +24,7 @@ _TELLING = ("service", "app", "job", "region", "zone", "cluster", "host", "insta
 # How the evaluator's expectations begin.
 _BEYOND = ("above ", "below ", "at or ", "equal to ", "not ")
 _AHEAD = ("reaches ", "falls to ")
+_PEERS = re.compile(r"\bits [\d,]+ peers\b")
 
 _HEADLINE = 150
 _IN_HEADLINE = 3
@@ -150,6 +152,8 @@ def _over(payload: Mapping[str, Any], labels: Mapping[str, str]) -> str:
         return f"{metric} is as expected again ({expectation.removeprefix('expected ')})."
     if expectation.startswith("unlike its past"):
         return f"{metric} is like its past again."
+    if _PEERS.search(expectation):
+        return f"{metric} is like its peers again."
     if expectation.startswith(_AHEAD):
         return f"The forecast of {metric} no longer {expectation.partition(' in ')[0]}."
     if expectation.startswith(_BEYOND):

@@ -14,6 +14,7 @@ from service.domain.series import FORECAST, MatchType, Selector, Series
 from service.query.selector import matches
 from service.rules.anomalies import Anomalies, Confidence
 from service.rules.changes import Changes, ChangesSeen
+from service.rules.peers import PeerGroups
 from service.rules.rates import RowRates
 from service.rules.sight import UNKNOWN, HeadReader, Sight, Verdict, finite
 
@@ -140,6 +141,8 @@ def evaluate(
         changes = Changes(rule, sight, index.changes)
         changes.prepare(found)
         judge = changes.judge
+    elif rule.condition is Condition.PEERS:
+        judge = PeerGroups(rule, sight, found).judge
     else:
         judge = _Look(rule, sight).comparison
     return [Judgement(series, _labels(rule, series), *judge(series)) for series in found]

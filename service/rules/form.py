@@ -33,6 +33,8 @@ _MEANT = {
     "policy": "escalation",
     "escalation_policy": "escalation",
     "tags": "labels",
+    "by": "peers_by",
+    "group_by": "peers_by",
     "tenant_id": "tenant",
 }
 
@@ -242,6 +244,17 @@ def items(value: object) -> list[Any]:
     if not isinstance(value, list):
         raise InvalidInput(f"is a list, not {kind(value)}")
     return value
+
+
+def label_names(value: object) -> tuple[str, ...]:
+    """Names of labels, each once, in order; one may stand without a list."""
+    found = items(value) if not isinstance(value, str) else [value]
+    if len(found) > _LABELS_MAX:
+        raise InvalidInput(f"has {len(found)} labels; {_LABELS_MAX} are possible")
+    for label in found:
+        if not (isinstance(label, str) and _LABEL.fullmatch(label)):
+            raise InvalidInput(f"is a label such as job, or a list of them, not {kind(label)}")
+    return tuple(dict.fromkeys(found))
 
 
 def channel_names(value: object) -> tuple[str, ...]:

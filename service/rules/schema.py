@@ -3,7 +3,7 @@
     name: High Error Rate           # required
     query: error_rate{job="web"}    # required: a metric, with matchers or without
     condition: gt                   # required: see `CONDITIONS`
-    threshold: 0.05                 # for comparisons and forecast; optional for anomaly
+    threshold: 0.05                 # for comparisons and forecast; optional for anomaly, peers
     alert_budget: 2/week            # for anomaly instead of a threshold
     severity: critical              # critical high medium low info; medium if absent
 
@@ -25,6 +25,7 @@ from service.rules.form import (
     flag,
     items,
     kind,
+    label_names,
     number,
     plain_name,
     text_of,
@@ -51,6 +52,7 @@ FIELDS = (
         "cooldown",
         "window",
         "horizon",
+        "peers_by",
         "channels",
         "escalation",
         "labels",
@@ -61,13 +63,14 @@ FIELDS = (
 
 #: Which condition a field belongs to, where it does not belong to all.
 _ONLY = {
-    "window": (Condition.NO_DATA, Condition.CHANGE),
+    "window": (Condition.NO_DATA, Condition.CHANGE, Condition.PEERS),
     "horizon": (Condition.FORECAST,),
     "operator": (Condition.FORECAST,),
     "alert_budget": (Condition.ANOMALY,),
+    "peers_by": (Condition.PEERS,),
 }
 #: How long the window is if a rule names none, where that is not five minutes.
-_WINDOW: dict[Condition | None, float] = {Condition.CHANGE: 3600.0}
+_WINDOW: dict[Condition | None, float] = {Condition.CHANGE: 3600.0, Condition.PEERS: 1800.0}
 _OPERATORS = (Condition.GT, Condition.GTE, Condition.LT, Condition.LTE)
 
 STEPS_MAX = 10
@@ -101,6 +104,7 @@ def parse_rule(body: object, *, rule_id: str, tenant: str | None, cooldown_secon
         window_seconds=_WINDOW.get(condition, 300.0) if window is None else window,
         horizon_seconds=horizon,
         operator=operator,
+        peers_by=form.take("peers_by", label_names) or (),
         alert_budget=form.take("alert_budget", parse_budget),
         channels=form.take("channels", channel_names) or (),
         escalation=form.take("escalation", plain_name),
@@ -123,18 +127,19 @@ def _check_fit(form: "Form", rule: Rule) -> None:
     needs = condition.compares or condition is Condition.FORECAST
     if needs and "threshold" not in form.given:
         form.wrong("threshold", f"is missing; the condition {condition} compares with it")
-    if condition in _ONLY["window"] and "threshold" in form.given:
+    if condition in (Condition.NO_DATA, Condition.CHANGE) and "threshold" in form.given:
         form.wrong("threshold", f"does not belong to the condition {condition}; window does", True)
     if condition is Condition.ANOMALY:
         _check_budget(form)
     if (
-        condition is Condition.ANOMALY
+        condition in (Condition.ANOMALY, Condition.PEERS)
         and rule.threshold is not None
         and not (0 < rule.threshold < 1)
     ):
+        what = "an anomaly" if condition is Condition.ANOMALY else "peers"
         form.wrong(
             "threshold",
-            f"for an anomaly is a score between 0 and 1, such as 0.999, not {rule.threshold:g}",
+            f"for {what} is a score between 0 and 1, such as 0.999, not {rule.threshold:g}",
         )
     if condition in (Condition.ANOMALY, Condition.FORECAST) and rule.query.matchers:
         name = rule.query.name
@@ -194,6 +199,8 @@ def rule_form(rule: Rule) -> dict[str, Any]:
             form["horizon"] = _duration_text(rule.horizon_seconds)
     if rule.condition in _ONLY["window"]:
         form["window"] = _duration_text(rule.window_seconds)
+    if rule.condition is Condition.PEERS:
+        form["peers_by"] = list(rule.peers_by)
     form |= {
         "severity": str(rule.severity),
         "for_duration": _duration_text(rule.for_seconds),

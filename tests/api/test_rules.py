@@ -85,6 +85,7 @@ async def test_a_rules_life(
         "cooldown": "15m",
         "window": None,
         "horizon": None,
+        "peers_by": None,
         "channels": ["slack"],
         "escalation": None,
         "labels": {},

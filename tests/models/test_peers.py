@@ -45,6 +45,14 @@ def test_a_change_shows_before_it_fills_half_of_the_window():
     assert odd(found) == [5]
 
 
+def test_one_that_came_back_is_odd_no_longer():
+    values = group(8)
+    values[5, -WINDOW : -WINDOW // 2] *= 2
+    assert odd(judge(values, WINDOW)) == []
+    values[5, -WINDOW // 2 :] /= 2
+    assert odd(judge(values, WINDOW)) == [5]
+
+
 def test_who_does_not_follow_the_others_is_odd():
     values = group(8)
     values[np.arange(8) != 2, -WINDOW:] *= 2

@@ -75,7 +75,7 @@ def test_what_is_absent_takes_its_default() -> None:
 @pytest.mark.parametrize("word", list(CONDITIONS))
 def test_every_word_for_a_condition(word: str) -> None:
     condition = CONDITIONS[word]
-    bare = condition in (Condition.ANOMALY, Condition.NO_DATA, Condition.CHANGE)
+    bare = not (condition.compares or condition is Condition.FORECAST)
     budget = {"alert_budget": "1/day"} if word == "alert_budget" else {}
     rule = parsed(condition=word, threshold=None if bare else 1, **budget)
     assert rule.condition is condition
@@ -88,6 +88,14 @@ def test_forecast_and_no_data_have_fields_of_their_own() -> None:
     assert parsed(condition="no_data", threshold=None, window="10m").window_seconds == 600.0
     assert parsed(condition="change", threshold=None, window="6h").window_seconds == 21_600.0
     assert parsed(condition="change", threshold=None).window_seconds == 3600.0
+
+
+def test_peers_are_all_series_of_a_metric_or_those_with_equal_labels() -> None:
+    rule = parsed(condition="peers", threshold=None)
+    assert (rule.peers_by, rule.window_seconds) == ((), 1800.0)
+    assert parsed(condition="peers", threshold=None, peers_by="job").peers_by == ("job",)
+    rule = parsed(condition="peers", threshold=0.99, peers_by=["job", "zone", "job"], window="1h")
+    assert (rule.peers_by, rule.window_seconds, rule.threshold) == (("job", "zone"), 3600.0, 0.99)
 
 
 def test_a_rule_of_the_file_may_name_its_tenant() -> None:
@@ -135,7 +143,28 @@ def test_all_problems_are_found_at_once() -> None:
         ({"condition": "anomaly", "threshold": 3}, "threshold", "a score between 0 and 1"),
         ({"condition": "no_data"}, "threshold", "does not belong to the condition no_data"),
         ({"condition": "change"}, "threshold", "does not belong to the condition change; window"),
-        ({"window": "5m"}, "window", "belongs to the condition no_data and change, not to gt"),
+        (
+            {"window": "5m"},
+            "window",
+            "belongs to the condition no_data and change and peers",
+        ),
+        ({"peers_by": ["job"]}, "peers_by", "belongs to the condition peers, not to gt"),
+        ({"condition": "peers", "threshold": 5}, "threshold", "for peers is a score between 0 and"),
+        (
+            {"condition": "peers", "threshold": None, "peers_by": ["1st"]},
+            "peers_by",
+            "is a label such as job, or a list of them, not the text '1st'",
+        ),
+        (
+            {"condition": "peers", "threshold": None, "peers_by": [["job"]]},
+            "peers_by",
+            "is a label such as job, or a list of them, not a list",
+        ),
+        (
+            {"condition": "peers", "threshold": None, "peers_by": [f"l{i}" for i in range(31)]},
+            "peers_by",
+            "has 31 labels; 30 are possible",
+        ),
         ({"horizon": "5m"}, "horizon", "belongs to the condition forecast, not to gt"),
         ({"condition": "forecast", "operator": "eq"}, "operator", "is one of gt, gte, lt, lte"),
         ({"condition": "forecast", "horizon": 0}, "horizon", "is longer than 0"),
@@ -209,6 +238,7 @@ def test_a_rule_comes_back_as_it_was() -> None:
         {"condition": "forecast", "operator": "lt", "horizon": "6h", "channels": ["a"]},
         {"condition": "no_data", "threshold": None, "window": "10m", "escalation": "x"},
         {"condition": "change", "threshold": None, "window": "2h"},
+        {"condition": "peers", "threshold": None, "window": "2h", "peers_by": ["job"]},
         {"condition": "anomaly", "threshold": 0.99},
         {"condition": "alert_budget", "threshold": None, "alert_budget": "2 per week"},
     ):
