@@ -121,7 +121,7 @@ class Stretch:
             return found
         low = max(0, int(place[0]) - self.most - self.width + 1)
         stretches = sliding_window_view(known[low:], self.width)
-        centred = stretches - known[low:].mean()
+        centred = stretches - np.median(known[low:])  # digits enough, whatever else was seen
         end = low + np.arange(len(stretches)) + self.width - 1
         squares = squared_distances(centred[place - self.width + 1 - low], centred)
         squares[end[None, :] > (place - self.width)[:, None]] = np.inf
