@@ -180,6 +180,9 @@ def detect(
         str,
         typer.Option(help="Alerts a series may raise when all is well: 1/week, 2/day, 5/month."),
     ] = "1/week",
+    counter: Annotated[
+        bool, typer.Option("--counter", help="Values count up: judge how fast they grow.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Score every row of CSV files: how unusual it is, what was expected, and when to alert.
@@ -189,8 +192,10 @@ def detect(
     """
     from service.domain.budgets import parse_budget
     from service.offline.detect import run
+    from service.offline.files import Options
 
-    whole = run(source, target, parse_budget(budget), as_json=as_json, out=out, err=err)
+    options = Options(parse_budget(budget), counter)
+    whole = run(source, target, options, as_json=as_json, out=out, err=err)
     raise typer.Exit(0 if whole else 1)
 
 

@@ -1,29 +1,48 @@
 """Anomaly scores for CSV files: what `offbeat detect` does.
 
-A file has the columns `timestamp` and `value`; others are left alone. Each file is one series, is
+A file has the columns `timestamp` and `value`; others are left out. Each file is one series, is
 walked over once, and no row is judged by what comes after it.
 """
 
+import csv
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TextIO
 
 import numpy as np
-import pandas as pd
 from joblib import Parallel, delayed
 
+from models.base import Flags, Integers
 from models.ensemble import ROWS_MIN, Detector, Scores
 from models.suppression import threshold
+from service.detection import counters
 from service.domain.errors import InvalidInput
-from service.storage.columns import Times, Values
+from service.offline.table import numbers, read_table, times
+from service.storage.columns import Columns, Times, Values
 
+COLUMNS = ("timestamp", "value")
+SAID = ("anomaly_score", "alert_score", "alert", "expected", "expected_lower", "expected_upper")
 _WEEK_MS = 7 * 86_400_000
-#: A number from here on is no time in seconds: the year 5138.
-_SECONDS_MAX = 1e11
-#: As many digits as a float64 has.
-_DIGITS = "%.17g"
+#: More late rows than this share, and the file is in no order of arrival.
+_LATE = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What a series may raise when all is well, and whether values count up."""
+
+    alerts_a_week: float = 1.0
+    counter: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A file to read and one to write."""
+
+    source: Path
+    target: Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,128 +55,145 @@ class Detected:
     error: str = ""
 
 
-def inputs(source: Path) -> list[Path]:
-    """The CSV files of a folder, in order of name, or the file itself."""
-    if source.is_file():
-        return [source]
-    if not source.is_dir():
-        raise InvalidInput(f"{source}: there is no such file or folder")
-    found = sorted(path for path in source.rglob("*.csv") if path.is_file())
-    if not found:
-        raise InvalidInput(f"{source}: there is no CSV file in this folder")
-    return found
+def jobs(source: Path, target: Path) -> list[Job]:
+    """What to read and where to write it: a file, or every CSV file of a folder and below.
 
-
-def detect_all(
-    source: Path, target: Path, alerts_a_week: float, name: str | None = None
-) -> Iterator[Detected]:
-    """Score every file of `source` into the same place under `target`, as they get ready.
-
-    `name` is that of the output where `source` is a file. A file that cannot be read is reported
-    and stops no other.
+    Raises InvalidInput where there is nothing to read, or if writing would change what is read.
     """
-    files = sorted(inputs(source), key=lambda path: -path.stat().st_size)
-    folder = source if source.is_dir() else source.parent
-    work = (
-        delayed(_detect)(path, target / (name or path.relative_to(folder)), alerts_a_week)
-        for path in files
+    if source.is_file():
+        made = [Job(source, target / source.name if target.is_dir() else target)]
+    elif source.is_dir():
+        if target.is_file():
+            raise InvalidInput(f"{target} is a file; {source} is a folder, and so is its output")
+        if target.resolve().is_relative_to(source.resolve()):
+            raise InvalidInput(f"{target} lies in {source}: output would be read as input")
+        found = sorted(p for p in source.rglob("*") if p.suffix.lower() == ".csv" and p.is_file())
+        if not found:
+            raise InvalidInput(f"{source}: there is no CSV file in this folder")
+        made = [Job(path, target / path.relative_to(source)) for path in found]
+    else:
+        raise InvalidInput(f"{source}: there is no such file or folder")
+    read = {job.source.resolve() for job in made}
+    for job in made:
+        if job.target.resolve() in read:
+            raise InvalidInput(f"{job.target} would be written over, and is what is read")
+    return made
+
+
+def detect_all(work: Sequence[Job], options: Options) -> Iterator[Detected]:
+    """Score every file, as they get ready. One that cannot be read or written stops no other."""
+    largest_first = sorted(work, key=lambda job: -job.source.stat().st_size)
+    processes = min(os.cpu_count() or 1, len(work))
+    yield from Parallel(n_jobs=processes, return_as="generator_unordered", batch_size=1)(
+        delayed(_detect)(job, options) for job in largest_first
     )
-    processes = min(os.cpu_count() or 1, len(files))
-    yield from Parallel(n_jobs=processes, return_as="generator_unordered", batch_size=1)(work)
 
 
-def detect_to(path: Path, out: TextIO, alerts_a_week: float) -> Detected:
-    """Score one file into an open one. Raises InvalidInput."""
-    frame, scores = _scored(path, alerts_a_week)
-    frame.to_csv(out, index=False, float_format=_DIGITS, lineterminator="\n")
-    return Detected(path, len(frame), int((scores > 0).sum()))
-
-
-def _detect(path: Path, target: Path, alerts_a_week: float) -> Detected:
+def _detect(job: Job, options: Options) -> Detected:
+    """Score one file; the target is written as a whole or not at all."""
+    partial = job.target.with_name(job.target.name + ".partial")
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        partial = target.with_name(target.name + ".partial")
-        with partial.open("w", newline="") as out:
-            done = detect_to(path, out, alerts_a_week)
-        partial.replace(target)
+        job.target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with partial.open("w", encoding="utf-8", newline="") as out:
+                done = detect_to(job.source, out, options)
+            partial.replace(job.target)
+        finally:
+            partial.unlink(missing_ok=True)
     except InvalidInput as error:
-        partial.unlink(missing_ok=True)
-        return Detected(path, error=str(error))
+        return Detected(job.source, error=str(error))
     except OSError as error:
-        return Detected(path, error=f"{error.filename or path}: {error.strerror}")
+        return Detected(job.source, error=f"{error.filename or job.target}: {error.strerror}")
     return done
 
 
-def _scored(path: Path, alerts_a_week: float) -> "tuple[pd.DataFrame, Values]":
-    """The file's timestamps and values as they stand there, with what is said about each row."""
-    table = _table(path)
-    t_ms, values = _times(path, table["timestamp"]), _values(path, table["value"])
-    scores = scored(t_ms, values)
-    steps = np.diff(t_ms)
-    step = float(np.median(steps[steps > 0])) if (steps > 0).any() else float(_WEEK_MS)
-    alert = scores.alert >= max(threshold(alerts_a_week, _WEEK_MS / step), 1e-9)
-    said = {
-        "anomaly_score": scores.score,
-        "alert_score": scores.alert,
-        "alert": alert.astype(np.int64),
-        "expected": scores.expected,
-        "expected_lower": scores.lower,
-        "expected_upper": scores.upper,
-    }
-    shown = pd.DataFrame({"timestamp": table["timestamp"], "value": table["value"], **said})
-    return shown, alert.astype(np.float64)
-
-
-def scored(t_ms: Times, values: Values) -> Scores:
-    """Scores of rows in the order in which they arrived, (n,); 0 where too few are known."""
-    in_order = np.maximum.accumulate(t_ms)  # a row that comes late is judged when it comes
-    if np.isfinite(values).sum() >= ROWS_MIN:
-        return Detector().fit(in_order, values).scores_
-    nothing = np.zeros(len(values))
-    return Scores(t_ms, nothing, nothing, *(np.nan_to_num(values) for _ in range(3)))
-
-
-def _table(path: Path) -> "pd.DataFrame":
+def detect_to(path: Path, out: TextIO, options: Options) -> Detected:
+    """Score one file into an open one. Raises InvalidInput before anything is written."""
     try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False)
-    except (ValueError, pd.errors.ParserError, UnicodeDecodeError) as error:
-        raise InvalidInput(f"{path}: is no CSV file: {error}") from error
-    missing = [name for name in ("timestamp", "value") if name not in table]
-    if missing:
-        raise InvalidInput(
-            f"{path}: line 1: has no column {' and no column '.join(missing)}; "
-            f"it has {', '.join(map(str, table.columns)) or 'none'}"
-        )
-    return table
+        table = read_table(path, COLUMNS)
+    except OSError as error:
+        raise InvalidInput(f"{path}: {error.strerror}") from error
+    scores, alert = judged(times(table, "timestamp"), numbers(table, "value"), options)
+    shown = [table.columns[name] for name in COLUMNS]
+    shown += [_text(scores.score), _text(scores.alert), _text(alert)]
+    shown += [_text(scores.expected), _text(scores.lower), _text(scores.upper)]
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow((*COLUMNS, *SAID))
+    writer.writerows(zip(*shown, strict=True))
+    return Detected(path, len(alert), int(alert.sum()))
 
 
-def _times(path: Path, text: "pd.Series[str]") -> Times:
-    """Milliseconds: Unix seconds as they stand, or ISO 8601, in UTC where there is no zone."""
-    number = pd.to_numeric(text, errors="coerce")
-    if len(text) and number.notna().all() and np.isfinite(number).all():
-        seconds = number.to_numpy(np.float64)
-        if np.abs(seconds).max() >= _SECONDS_MAX:
-            bad = int(np.argmax(np.abs(seconds) >= _SECONDS_MAX))
-            raise InvalidInput(
-                f"{path}: line {bad + 2}: timestamp {text.iloc[bad]!r} is no Unix time in seconds"
-            )
-        return np.round(seconds * 1000).astype(np.int64)
-    times = pd.to_datetime(text, utc=True, format="ISO8601", errors="coerce")
-    if times.isna().any():
-        bad = int(times.isna().to_numpy().argmax())
-        raise InvalidInput(
-            f"{path}: line {bad + 2}: timestamp {text.iloc[bad]!r} is neither Unix seconds "
-            "nor ISO 8601"
-        )
-    return np.asarray(times.astype("datetime64[ms, UTC]").astype(np.int64), np.int64)
+def _text(values: Values | Flags) -> list[str]:
+    """As few digits as give the same float64 back; flags as 0 and 1, NaN as nothing."""
+    if values.dtype == np.bool_:
+        return ["01"[flag] for flag in values.tolist()]
+    return ["" if value != value else repr(value) for value in values.tolist()]
 
 
-def _values(path: Path, text: "pd.Series[str]") -> Values:
-    """Numbers; an empty field or NaN is a missing value."""
-    number = pd.to_numeric(text, errors="coerce").to_numpy(np.float64)
-    gone = text.str.strip().str.lower().isin(["", "nan", "null", "na"]).to_numpy()
-    wrong = np.isnan(number) & ~gone
-    if wrong.any():
-        bad = int(wrong.argmax())
-        raise InvalidInput(f"{path}: line {bad + 2}: value {text.iloc[bad]!r} is no number")
-    return number
+def judged(t_ms: Times, values: Values, options: Options) -> tuple[Scores, Flags]:
+    """What is said of rows (n,) in the order of the file, and which of them are alerts.
+
+    A row that comes late is judged when it comes. A file whose rows are in no order, or the newest
+    first, is judged in order of time.
+    """
+    late = t_ms < np.maximum.accumulate(t_ms) if len(t_ms) else np.zeros(0, np.bool_)
+    order = np.arange(len(t_ms))
+    if late.sum() > _LATE * len(t_ms):
+        order = np.argsort(t_ms, kind="stable")
+    t = np.maximum.accumulate(t_ms[order]) if len(t_ms) else t_ms
+    scores, step_ms = (_counted if options.counter else _walked)(t, values[order])
+    back = np.argsort(order, kind="stable")
+    scores = replace(_at(scores, back), t_ms=t_ms)
+    least = threshold(options.alerts_a_week, _WEEK_MS / step_ms)
+    return scores, (scores.alert >= least) & (scores.alert > 0)
+
+
+def _walked(t: Times, values: Values) -> tuple[Scores, int]:
+    """Scores of rows (n,) in order of time, and the step of their grid."""
+    n, finite = len(values), np.isfinite(values)
+    count = int(finite.sum())
+    if not count:
+        nothing, unknown = np.zeros(n), np.full(n, np.nan)
+        return Scores(t, nothing, nothing, unknown, unknown, unknown), _WEEK_MS
+    if count < ROWS_MIN:  # what comes later changes nothing about these rows
+        steps = np.diff(t)
+        step = int(np.median(steps[steps > 0])) if (steps > 0).any() else 60_000
+        more = np.arange(1, ROWS_MIN - count + 1)
+        t = np.concatenate((t, t[-1] + step * more))
+        values = np.concatenate((values, np.full(len(more), values[finite][-1])))
+    detector = Detector().fit(t, values)
+    return _at(detector.scores_, np.arange(n)), detector.grid_.step_ms
+
+
+def _counted(t: Times, values: Values) -> tuple[Scores, int]:
+    """The same of totals: their rate is judged, and what was expected is said as a total."""
+    usable = np.flatnonzero(np.isfinite(values))
+    newer = np.diff(t[usable], prepend=t[usable][:1] - 1) > 0  # of equal times the first counts
+    usable = usable[newer]
+    if len(usable) < 2:
+        return _walked(t, values)
+    samples = Columns(t[usable], values[usable])
+    scores, step_ms = _walked(*counters.rates(samples))
+    scores = counters.totals(samples, scores)
+    place = np.searchsorted(usable[1:], np.arange(len(t)), side="right") - 1
+    own = np.zeros(len(t), np.bool_)
+    own[usable[1:]] = True
+    told = _at(scores, np.maximum(place, 0))
+    first = samples.v[0]
+
+    def since(said: Values) -> Values:
+        return np.where(place >= 0, said, first)
+
+    return Scores(
+        t,
+        np.where(own, told.score, 0.0),
+        np.where(own, told.alert, 0.0),
+        since(told.expected),
+        since(told.lower),
+        since(told.upper),
+    ), step_ms
+
+
+def _at(scores: Scores, rows: Integers) -> Scores:
+    """Scores of some rows (k,), in their order."""
+    return Scores(*(getattr(scores, field.name)[rows] for field in fields(scores)))
