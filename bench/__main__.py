@@ -29,12 +29,22 @@ _SERIES = 8
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 Quick = Annotated[bool, typer.Option("--quick", help="What has a target, for two seconds each.")]
 Data = Annotated[
-    Path | None, typer.Option(help="Data folder of NAB, the Numenta Anomaly Benchmark.")
+    Path | None,
+    typer.Option(
+        help="Data folder of NAB, the Numenta Anomaly Benchmark.", exists=True, file_okay=False
+    ),
 ]
-Labels = Annotated[Path | None, typer.Option(help="NAB's combined_windows.json, if elsewhere.")]
+Labels = Annotated[
+    Path | None,
+    typer.Option(help="NAB's combined_windows.json, if elsewhere.", exists=True, dir_okay=False),
+]
 Referee = Annotated[
     Path | None,
-    typer.Option(help="A program that scores by NAB's rules: DATA LABELS RESULTS --json."),
+    typer.Option(
+        help="A program that scores by NAB's rules: DATA LABELS RESULTS --json.",
+        exists=True,
+        dir_okay=False,
+    ),
 ]
 
 

@@ -97,7 +97,7 @@ class Calibration:
 
     @property
     def off(self) -> float:
-        """The largest factor between alerts and budget, either way; one alert counts as none."""
+        """The largest factor between alerts and budget, either way; silence counts as one alert."""
         least = 1.0 / self.weeks
         pairs = zip(self.alerts_a_week, BUDGETS, strict=True)
         return max(max(rate / b, b / max(rate, least)) for rate, b in pairs)
