@@ -484,11 +484,8 @@ class Detector:
         before = self.tail_t_ < t_ms[0] if len(t_ms) else np.zeros(0, np.bool_)
         t = np.concatenate((self.tail_t_[before], t_ms))
         v = np.concatenate((self.tail_v_[before], values))
-        # what goes on or is just over stays, as in the shapes that are remembered
-        newest = t[max(0, len(t) - n_new - LEAD - ALERT_MEMORY)] if len(t) else 0
-        over = self.left_out_[:, 1] < newest
-        v[inside(t, self.left_out_[over])] = np.nan
-        laid = self.grid_.lay(t, v)
+        over = self._over(t, n_new)
+        laid = self.grid_.lay(t, self.cleaned(t, v, n_new))
         at = laid.at[len(t) - n_new :]
         new_t = t_ms[len(t_ms) - n_new :]
         known = at >= 0
@@ -507,6 +504,19 @@ class Detector:
         scores = _scores(new_t, judged, place, known)
         said = judged.each[place], judged.Z[place]
         return Look(scores, *said, past, block, settled=bool(over.all()))
+
+    def cleaned(self, t_ms: Integers, values: Array, n_new: int = 0) -> Array:
+        """Rows (n,) to look back on: NaN where training left them out.
+
+        What goes on or was just over before the newest `n_new` stays, as in the remembered shapes.
+        """
+        left_out = inside(t_ms, self.left_out_[self._over(t_ms, n_new)])
+        return np.where(left_out, np.nan, values)
+
+    def _over(self, t_ms: Integers, n_new: int) -> Flags:
+        """Which spans that training left out were over for a while before the newest rows."""
+        newest = t_ms[max(0, len(t_ms) - n_new - LEAD - ALERT_MEMORY)] if len(t_ms) else 0
+        return np.asarray(self.left_out_[:, 1] < newest)
 
     def to_arrays(self) -> Arrays:
         """Everything that scoring needs; the scores of the history are not kept."""

@@ -64,7 +64,8 @@ def train_series(t_ms: Times, values: Values, options: FitOptions) -> Trained:
     detector = Detector(options.seed).fit(*learned, kept)
     forecaster = SeriesForecaster(options.horizon)
     forecaster.fit(learned.t, np.where(kept, learned.v, np.nan))
-    holdout, forecast = detector.holdout_, forecaster.predict(*learned)
+    forecast = forecaster.predict(learned.t, detector.cleaned(*learned))
+    holdout = detector.holdout_
     if options.counter:
         holdout = counters.totals(samples, holdout)
         forecast = counters.total_forecast(samples, forecast)

@@ -94,7 +94,7 @@ class Scorer:
             return []
         self._forecast_from[name] = (model.version, int(context.t[-1]))
         seen = counters.rates(context) if model.counter else context
-        forecast = model.forecaster.predict(seen.t, seen.v)
+        forecast = model.forecaster.predict(seen.t, model.detector.cleaned(seen.t, seen.v))
         if model.counter:
             forecast = counters.total_forecast(context, forecast)
         return forecast_samples(series, forecast)

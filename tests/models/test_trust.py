@@ -93,6 +93,15 @@ def test_what_is_left_out_is_kept_with_the_model(fitted):
     assert np.allclose(again.score(T, SICK, NEW).expected, marked.expected)
 
 
+def test_what_was_left_out_is_missing_where_one_looks_back(fitted):
+    detector = fitted["marked"]
+    cleaned = detector.cleaned(T[:ROWS], SICK[:ROWS])
+    assert np.array_equal(np.isnan(cleaned), ~TRUSTED)
+    soon = END + 50  # it is only just over
+    assert np.array_equal(detector.cleaned(T[:soon], SICK[:soon]), SICK[:soon])
+    assert len(detector.cleaned(T[:0], SICK[:0])) == 0
+
+
 def test_an_incident_that_goes_on_does_not_speak_again_after_a_training():
     values = CLEAN.copy()
     values[ROWS - 200 :] += 40
