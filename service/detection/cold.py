@@ -12,7 +12,7 @@ import numpy as np
 import structlog
 
 from models import cold
-from models.base import Array
+from models.base import Array, Flags
 from models.cold import Expectation, Limits, Profile, Shape
 from models.ensemble import Scores
 from service.detection import counters
@@ -205,10 +205,9 @@ def _said(batch: list[_Row], profiles: _Profiles) -> Iterator[tuple[Series, Samp
     """What is said about the new rows of each series."""
     before = np.concatenate([cold.windows(row.seen.v, row.new) for row in batch])
     seen = np.concatenate([row.seen.v[-row.new :] for row in batch])
-    course = [_course(row, profiles.of(row.series)) for row in batch]
-    shape = Shape(*(np.concatenate(parts) for parts in zip(*course, strict=True)))
+    shape = _course(batch, len(seen), profiles)
     limits = cold.judge(before, seen, shape)
-    fewest = np.where(np.isfinite(shape.width), BESIDE_ROWS, ALONE_ROWS)
+    fewest = ALONE_ROWS if shape is None else np.where(shape.width > 0, BESIDE_ROWS, ALONE_ROWS)
     enough = np.isfinite(before).sum(axis=1) >= fewest
     end = 0
     for row in batch:
@@ -218,17 +217,26 @@ def _said(batch: list[_Row], profiles: _Profiles) -> Iterator[tuple[Series, Samp
             yield row.series, _samples(row, Limits(*(part[begin:end] for part in limits)), kept)
 
 
-def _course(row: _Row, profile: Profile | None) -> Shape:
-    """What peers do at the times of the windows of a series."""
-    if profile is None:
-        nothing = np.full(row.new, np.nan)
-        return Shape(np.full((row.new, cold.ROWS), np.nan), nothing, nothing)
-    t = row.seen.t[-cold.ROWS - row.new :]
-    shape, width = profile.at(t)
-    return Shape(cold.windows(shape, row.new), shape[-row.new :], width[-row.new :])
+def _course(batch: list[_Row], rows: int, profiles: _Profiles) -> Shape | None:
+    """What peers do at the times of the windows of each series; None where none has any."""
+    shape: Shape | None = None
+    end = 0
+    for row in batch:
+        begin, end = end, end + row.new
+        profile = profiles.of(row.series)
+        if profile is None:
+            continue
+        if shape is None:
+            nothing = np.full((rows, cold.ROWS), np.nan)
+            shape = Shape(nothing, nothing[:, 0].copy(), nothing[:, 0].copy())
+        course, width = profile.at(row.seen.t[-cold.ROWS - row.new :])
+        shape.before[begin:end] = cold.windows(course, row.new)
+        shape.now[begin:end], shape.width[begin:end] = course[-row.new :], width[-row.new :]
+    return shape
 
 
-def _samples(row: _Row, limits: Limits, kept: Array) -> Samples:
+def _samples(row: _Row, limits: Limits, kept: Flags) -> Samples:
+    """What is said about the rows that are `kept`."""
     t = row.seen.t[-row.new :]
     silent = np.zeros(len(t))
     scores = Scores(t, limits.score, silent, limits.expected, limits.lower, limits.upper)

@@ -196,6 +196,7 @@ def test_an_index_sees_new_series(head: Head) -> None:
     [
         {},
         {"condition": Condition.ANOMALY, "threshold": None},
+        {"condition": Condition.ANOMALY, "threshold": None, "alert_budget": 2.0},
         {"condition": Condition.NO_DATA, "threshold": None},
     ],
 )
