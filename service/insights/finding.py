@@ -11,6 +11,7 @@ class Kind(StrEnum):
     """What a finding is about."""
 
     UNUSUAL = "unusual"
+    TOGETHER = "together"
     AHEAD = "ahead"
     SILENT = "silent"
     CHANGED = "changed"

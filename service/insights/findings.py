@@ -19,6 +19,7 @@ from service.insights.finding import Finding, Kind
 from service.insights.levels import new_levels
 from service.insights.look import WINDOW, Look, Looker, RulesOf
 from service.insights.reading import Watched
+from service.insights.together import together
 from service.query.source import Source
 from service.settings import Settings
 from service.storage.columns import Columns
@@ -65,6 +66,7 @@ class Findings:
         found = [
             *alerts_full(look, limits.active_alerts),
             *unusual_now(look),
+            *await together(self._source, look, self._settings.anomaly_detection_threshold),
             *silent(look, self._settings.series_lookback_seconds),
             *ahead(look),
             *noisy_rules(look),

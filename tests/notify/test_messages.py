@@ -85,6 +85,12 @@ def test_a_test_says_that_nothing_is_wrong() -> None:
             "m is 3, unlike its past (anomaly score 0.9995).",
             "m is like its past again.",
         ),
+        (
+            0.31,
+            "its 7 peers are between 0.02 and 0.05 (us-east, us-west, …)",
+            "m is 0.31, its 7 peers are between 0.02 and 0.05 (us-east, us-west, …).",
+            "m is like its peers again.",
+        ),
         (None, "", "m breaks the rule.", "It is over."),
         (True, "above 1.", "m is above 1.", "m is no longer above 1."),
     ],
