@@ -53,8 +53,9 @@ class Anomalies:
 
     def judge(self, series: Series) -> Verdict:
         """Whether an anomaly goes on."""
-        score = self.sight.young(self.sight.derived(series, SCORE))
-        if score is None:
+        scores = self.sight.derived(series, SCORE)
+        score = self.sight.young(scores)
+        if scores is None or score is None:
             return UNKNOWN
         at, high = score
         last = self.sight.last(series.id, at)
@@ -67,7 +68,7 @@ class Anomalies:
                 return Verdict(False, value)
             return Verdict(None, value, held=self._too_little(series))
         if by_budget:
-            said = self._goes_on(series, at)
+            said = self._goes_on(series, scores, at)
         else:
             said = self._unlike(series, at, high) if high >= usual else ""
         return Verdict(bool(said), value, said)
@@ -90,11 +91,10 @@ class Anomalies:
             return f"unlike its past (anomaly score {high:.4g})"
         return f"expected {about(low)} to {about(upp)}"
 
-    def _goes_on(self, series: Series, at: int) -> str:
+    def _goes_on(self, series: Series, scores: int, at: int) -> str:
         """The anomaly that goes on at `at`, in words; empty if there is none."""
         alert = self.sight.derived(series, ALERT)
-        scores = self.sight.derived(series, SCORE)
-        if alert is None or scores is None:
+        if alert is None:
             return ""
         t, v = self.sight.window(alert, 0, at)
         loud = np.flatnonzero(v >= moved(self._rarest, self._factor(series)))
