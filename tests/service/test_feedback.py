@@ -1,4 +1,4 @@
-"""A verdict over HTTP changes what a running worker says, at once."""
+"""A verdict over HTTP changes what a running worker says, at once, and what models learn."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -9,13 +9,14 @@ import pytest
 from redis.asyncio import Redis
 
 from service.detection.records import ModelRecord, ModelState
-from service.domain.clock import SystemClock
+from service.domain.clock import ManualClock, SystemClock
 from service.domain.series import SCORE, Series
 from service.domain.tenants import Role
 from service.settings import Settings
 from service.storage.columns import Columns
 from service.wiring import Wiring
 from service.worker import Worker
+from tests.support.seed import Seed, times
 from tests.support.whole import calling, headers_of, made, until
 
 PLAYS = Series.of("plays", {"region": "eu"})
@@ -76,3 +77,26 @@ async def test_noise_ends_the_alert_and_keeps_its_like_away(
     finally:
         stop.set()
         await asyncio.wait_for(running, 20)
+
+
+@pytest.mark.slow
+async def test_models_learn_nothing_of_what_was_called_useful(
+    settings: Settings, redis: Redis, clock: ManualClock
+) -> None:
+    now = clock.now()
+    async with made(settings, clock) as parts:
+        seed = Seed(redis, parts.database, now, shards=settings.log_shards)
+        t = times(now, hours=30)
+        await seed.put(PLAYS, t, np.sin(np.arange(len(t)) / 20) + np.arange(len(t)) % 3)
+        hours = {"started_at": now - 9 * 3600, "resolved_at": now - 8 * 3600, "state": "resolved"}
+        alert = await seed.alert("Odd", PLAYS, **hours)
+        async with calling(parts, await headers_of(parts, Role.RESPONDER)) as client:
+            body = {"verdict": "useful", "note": "the cache was cold"}
+            said = await client.post(f"/alerts/{alert}/feedback", json=body)
+            assert said.status_code == 200, said.text
+            report = await parts.trainer.run(["acme"])
+            await asyncio.to_thread(parts.trainer.close)
+            assert report.trained == 1
+            shown = (await client.get(f"/analytics/series/{PLAYS.hex}")).json()
+    assert shown["model"]["quality"]["left_out_rows"] == 13  # an hour, both ends included
+    assert shown["model"]["rows"] == len(t) - 13
