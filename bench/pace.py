@@ -8,6 +8,7 @@ import numpy as np
 from sklearn.ensemble import IsolationForest as Reference
 from threadpoolctl import threadpool_limits
 
+from models.bank import Bank
 from models.ensemble import Detector
 from models.features import FEATURES
 from models.forest import Heaps, IsolationForest, Singles, grow, path_lengths
@@ -18,6 +19,8 @@ _TREES, _SAMPLE, _ROWS, _COLUMNS = 50, 256, 5000, len(FEATURES) + 1
 #: Series that a figure is told for, and those that are measured, of ours and scikit-learn's.
 SERIES, _OURS, _THEIRS = 10_000, 500, 20
 _REPEATS = 3
+#: Series of a bank, the models that they share, and values that each gets.
+_BANKED, _MODELS, _STEPS = 500, 2, 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +59,31 @@ def measure() -> list[Figure]:
     point = best(lambda: detector.score(series.t_ms[near], series.values[near], 1), 20)
     return [
         Figure("walk over a history, a row", walk * 1e6, "µs"),
-        Figure("a new point, one series alone", point * 1e6, "µs", 40.0, 10.0),
+        Figure("a new point, one series alone", point * 1e6, "µs"),
+        bank(),
         *forests(),
     ]
+
+
+def bank(count: int = _BANKED, models: int = _MODELS) -> Figure:
+    """A new point of each of many series, by the whole ensemble, together; what few learned."""
+    every = [web(seed, clean=True) for seed in range(models)]
+    detectors = [Detector().fit(s.t_ms[:-_STEPS], s.values[:-_STEPS]) for s in every]
+    together = Bank()
+    for key in range(count):
+        detector, known = detectors[key % models], every[key % models]
+        near = slice(-_STEPS - detector.context, -_STEPS)
+        together.add(key, detector, known.t_ms[near], known.values[near])
+    keys = list(range(count))
+    steps = iter(
+        (
+            np.resize([s.t_ms[at] for s in every], count),
+            np.resize([s.values[at] for s in every], count),
+        )
+        for at in range(-_STEPS, 0)
+    )
+    spent = best(lambda: together.step(keys, *next(steps)), _STEPS)
+    return Figure(f"a new point, {count:,} series together", spent / count * 1e6, "µs", 40.0, 10.0)
 
 
 def forests(ours: int = _OURS, theirs: int = _THEIRS) -> list[Figure]:

@@ -170,6 +170,12 @@ def test_forests_are_compared_with_the_reference():
     assert ask.ratio > 1
 
 
+def test_many_series_together_are_measured():
+    together = pace.bank(count=4, models=1)
+    assert together.what == "a new point, 4 series together"
+    assert together.value > 0
+
+
 def test_everything_is_shown_and_is_json():
     one = labelled()
     perfect, silent = stream(one, one.labels, one.labels), stream(one, np.zeros(len(one.values)))
