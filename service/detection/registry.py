@@ -150,6 +150,11 @@ class ModelRegistry:
             self._loaded.pop((tenant, series_hex), None)
             self._listed.pop(tenant, None)
 
+    def release(self, tenant: str, series_hex: str) -> None:
+        """Keep a model in memory no longer; it is as it was."""
+        with self._lock:
+            self._loaded.pop((tenant, series_hex), None)
+
     def remove(self, tenant: str, series_hex: str) -> None:
         """Delete the model of a series, if there is one."""
         self.path(tenant, series_hex).unlink(missing_ok=True)

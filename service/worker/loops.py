@@ -126,6 +126,7 @@ class Worker:
 
     def _forgotten(self, tenant: str) -> None:
         self._dirty.pop(tenant, None)
+        self._w.scorer.forget(tenant)
         self._w.engine.forget(tenant)
         self._index.forget(tenant)
         self._w.feedback.forget(tenant)
@@ -202,16 +203,17 @@ class Worker:
         """What models say about new points, and up to when each series is scored then."""
         written: list[tuple[Series, Columns]] = []
         scored: dict[tuple[str, int], int] = {}
+        new: list[tuple[Series, Columns, int]] = []
         for series in work:
             context = self.head.columns(tenant, series.id)
             since = self._scored_until(tenant, series)
-            if not len(context.t) or since >= context.t[-1]:
-                continue
-            found = self._w.scorer.score(tenant, series, context, since)
-            if found:
-                written += found
-                scored[tenant, series.id] = int(context.t[-1])
-                telemetry.POINTS_SCORED.inc(len(found[0][1].t))
+            if len(context.t) and since < context.t[-1]:
+                new.append((series, context, since))
+        newest = {series.id: int(context.t[-1]) for series, context, _ in new}
+        for series, found in self._w.scorer.score_all(tenant, new):
+            written += found
+            scored[tenant, series.id] = newest[series.id]
+            telemetry.POINTS_SCORED.inc(len(found[0][1].t))
         return written, scored
 
     def _score_cold(

@@ -208,3 +208,88 @@ def test_threads_share_a_scorer(registry):
     assert len(found) == 3 * 14
     assert len(set(found)) == 14
     assert scorer.failures == 0
+
+
+REQUESTS = Series.of("requests_total", {"host": "a"})
+
+
+@pytest.fixture(scope="module")
+def totals():
+    v = np.cumsum(np.abs(V))
+    return v, train_series(T[:ROWS], v[:ROWS], FitOptions(horizon=12, counter=True))
+
+
+@pytest.fixture
+def both(registry, totals):
+    """A registry with a gauge and a counter, and their contexts up to some row."""
+    v, trained = totals
+    registry.save("acme", REQUESTS.hex, trained.arrays, manifest(trained) | {"counter": True})
+
+    def work(begin, end, rows=slice(None)):
+        since = int(T[begin - 1])
+        return [
+            (CPU, Columns(T[:end][rows], V[:end][rows]), since),
+            (REQUESTS, Columns(T[:end][rows], v[:end][rows]), since),
+            (Series.of("other"), context(end), since),
+        ]
+
+    return registry, work
+
+
+def assert_same(together, alone, work):
+    found = dict(together)
+    assert found.keys() == {series for series, _, _ in work[:2]}
+    for series, columns, since in work[:2]:
+        expected = alone.score("acme", series, columns, since)
+        assert [one for one, _ in found[series]] == [one for one, _ in expected]
+        for (_, ours), (_, theirs) in zip(found[series], expected, strict=True):
+            assert np.array_equal(ours.t, theirs.t)
+            assert np.allclose(ours.v, theirs.v, rtol=1e-9, atol=1e-9)
+
+
+def test_many_series_at_once_say_what_each_says_alone(both):
+    registry, work = both
+    scorer, alone = Scorer(registry), Scorer(registry)
+    begin = ROWS + 1
+    for end in (ROWS + 2, ROWS + 3, ROWS + 4, ROWS + 7, ROWS + 8, ROWS + 40, ROWS + 41):
+        now = work(begin, end)
+        assert_same(scorer.score_all("acme", now), alone, now)
+        begin = end
+    assert scorer.score_all("acme", work(begin, begin)) == []
+    assert scorer.failures == 0
+
+
+def test_a_sample_that_comes_late_is_seen(both):
+    registry, work = both
+    scorer = Scorer(registry, forecast_every=1000)
+    without = np.delete(np.arange(ROWS + 12), ROWS + 6)
+    scorer.score_all("acme", work(ROWS + 1, ROWS + 12, without))
+    now = work(ROWS + 12, ROWS + 13)
+    assert_same(scorer.score_all("acme", now), Scorer(registry, forecast_every=1000), now)
+
+
+def test_a_new_model_goes_on_in_place_of_the_old_one(both, trained):
+    registry, work = both
+    scorer = Scorer(registry)
+    scorer.score_all("acme", work(ROWS + 1, ROWS + 2))
+    other = train_series(T[:ROWS], V[:ROWS], FitOptions(horizon=12, seed=7))
+    registry.save("acme", CPU.hex, other.arrays, manifest(other, version=2))
+    scorer.refresh("acme", CPU.hex)
+    now = work(ROWS + 2, ROWS + 3)
+    found = scorer.score_all("acme", now)
+    old = ModelRegistry(registry.root.parent / "old", KEY)
+    old.save("acme", CPU.hex, trained.arrays, manifest(trained))
+    before = Scorer(old).score("acme", *now[0])
+    assert_same(found, Scorer(registry), now)
+    assert found[0][1][0][1].v[0] != before[0][1].v[0]
+
+
+def test_what_is_carried_on_is_bounded_and_can_be_dropped(both):
+    registry, work = both
+    scorer = Scorer(registry, carried=1)
+    for end in (ROWS + 2, ROWS + 3):
+        now = work(end - 1, end)
+        assert_same(scorer.score_all("acme", now), Scorer(registry), now)
+    scorer.forget("acme")
+    now = work(ROWS + 3, ROWS + 4)
+    assert_same(scorer.score_all("acme", now), Scorer(registry), now)
