@@ -1,8 +1,9 @@
 """The condition `anomaly`: the score against a threshold, or the alert stream against a budget.
 
 With a budget an anomaly begins with a row whose alert score is rarer than the budget allows, and
-lasts until the series has been calm for a while. In between it is one alert, whatever the score
-does: the alert stream speaks again only of what is worse still.
+lasts until the series has been calm for a while: its score low, or, if it had left its expected
+range, back in it (the score remembers an anomaly for longer than it lasts). In between it is one
+alert, whatever the score does: the alert stream speaks again only of what is worse still.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,6 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from models.base import Flags
 from models.suppression import threshold as rarest
 from service.domain.confidence import PAGES_FROM
 from service.domain.feedback import moved
@@ -19,7 +21,7 @@ from service.rules.rates import Rate, RowRates
 from service.rules.sight import UNKNOWN, Sight, Verdict, about, finite
 from service.storage.columns import Times, Values
 
-#: An anomaly is over when its score has stayed below `CALM` for so many rows and so long.
+#: An anomaly is over when the series has been calm for so many rows and so long.
 CALM, CALM_ROWS, CALM_MS = 0.99, 5, 300_000
 
 Confidence = Mapping[int, float]
@@ -101,9 +103,37 @@ class Anomalies:
         if not len(loud):
             return ""
         since, rarity = int(t[loud[-1]]), float(v[loud[-1]])
-        if _has_calmed(*self.sight.window(scores, since, at)):
+        t, v = self.sight.window(scores, since, at)
+        if _has_calmed(t, (v >= CALM) & ~self._is_back(series, t)):
             return ""
         return self._rare(series, since, rarity)
+
+    def _is_back(self, series: Series, t: Times) -> Flags:
+        """Where a value that had left its range is in it again, at times (n,) from then on."""
+        value, low, upp = (
+            self._aligned(i, t)
+            for i in (
+                series.id,
+                self.sight.derived(series, EXPECTED_LOWER),
+                self.sight.derived(series, EXPECTED_UPPER),
+            )
+        )
+        inside = (value >= low) & (value <= upp)  # not, where any of them is missing
+        known = np.isfinite(value) & np.isfinite(low) & np.isfinite(upp)
+        left = len(t) > 0 and bool(known[0] and not inside[0])
+        return inside if left else np.zeros(len(t), np.bool_)
+
+    def _aligned(self, series: int | None, t: Times) -> Values:
+        """The values of a series at exactly the times (n,), NaN where there is none."""
+        found = np.full(len(t), np.nan)
+        if series is None or not len(t):
+            return found
+        own = self.sight.window(series, int(t[0]), int(t[-1]))
+        if len(own.t):
+            place = np.minimum(np.searchsorted(own.t, t), len(own.t) - 1)
+            same = own.t[place] == t
+            found[same] = own.v[place[same]]
+        return found
 
     def _rare(self, series: Series, at: int, rarity: float) -> str:
         many = "1 series" if self._rate.series == 1 else f"{self._rate.series:,} series"
@@ -129,12 +159,11 @@ class Anomalies:
         return finite(found[1])
 
 
-def _has_calmed(t: Times, scores: Values) -> bool:
+def _has_calmed(t: Times, high: Flags) -> bool:
     """Whether a stretch of calm, long enough, follows the first of the rows (n,)."""
-    high = scores >= CALM
     if len(high):
         high[0] = True  # there the anomaly spoke, whatever its score
-    edges = np.append(np.flatnonzero(high), len(scores))
+    edges = np.append(np.flatnonzero(high), len(high))
     calm = np.diff(edges) - 1
     long = np.flatnonzero(calm >= CALM_ROWS)
     return bool((t[edges[long + 1] - 1] - t[edges[long] + 1] >= CALM_MS).any())

@@ -137,6 +137,25 @@ def test_an_anomaly_lasts_until_the_series_is_calm(scores: list[float], active: 
     assert told.judge(rule()).active is active
 
 
+@pytest.mark.parametrize(
+    ("values", "active"),
+    [
+        ([107.0, *[58.0] * 5], True),  # not for five minutes yet
+        ([107.0, *[58.0] * 6], False),  # back, though its score remembers
+        ([107.0, *[58.0, 58.0, 58.0, 80.0] * 3], True),
+        ([107.0, *[np.nan] * 7], True),
+        ([58.0, *[58.0] * 7], True),  # it never left its range: it is odd in another way
+    ],
+)
+def test_what_left_its_range_is_over_when_it_is_back(values: list[float], active: bool) -> None:
+    told, n = Told(), len(values)
+    told.put(CPU[0], values)
+    told.put(CPU[0].derived(EXPECTED_LOWER), np.full(n, 52.0))
+    told.put(CPU[0].derived(EXPECTED_UPPER), np.full(n, 64.0))
+    told.speak(0.9999999, n - 1, np.full(n, 0.9999))
+    assert told.judge(rule()).active is active
+
+
 def test_a_worse_one_later_speaks_again() -> None:
     told = Told()
     told.speak(0.9999, 30, [0.9999, *[0.5] * 30])
