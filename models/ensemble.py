@@ -15,6 +15,7 @@ from typing import NamedTuple, Self
 
 import numpy as np
 
+from models.adapting import early_end
 from models.base import (
     Array,
     ArrayMap,
@@ -230,11 +231,12 @@ class _Joint:
             self.body_ = body * min(1.0, HIGHEST_BODY / float(body[-1]))
 
 
-def _blocks(n: int, day: int) -> Iterator[tuple[int, int]]:
-    """Rows that are judged together: few at first, later a quarter of a day."""
-    start = 0
+def _blocks(x: Array, day: int) -> Iterator[tuple[int, int]]:
+    """Rows of `x` that are judged together: few at first, later a quarter of a day."""
+    start, n = 0, len(x)
     while start < n:
         stop = min(n, start + min(max(start // 8, FIRST), max(64, day // 4)))
+        stop = early_end(x, start, stop, day)
         yield start, stop
         start = stop
 
@@ -434,7 +436,7 @@ class Detector:
             past = Past(units.apply(without(laid.y, kept, self.grid_.period)), laid.first)
         learned = _Learned(_season(self.grid_), units, self.seed)
         said: list[Judged] = []
-        for start, stop in _blocks(len(past), learned.day):
+        for start, stop in _blocks(past.x, learned.day):
             block = learned.judge(past, start, stop, carried=True)
             judged, own = block.judged, (laid.seen & ~kept)[start:stop]
             if own.any() and start >= FIRST:
