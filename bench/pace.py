@@ -19,8 +19,8 @@ _TREES, _SAMPLE, _ROWS, _COLUMNS = 50, 256, 5000, len(FEATURES) + 1
 #: Series that a figure is told for, and those that are measured, of ours and scikit-learn's.
 SERIES, _OURS, _THEIRS = 10_000, 500, 20
 _REPEATS = 3
-#: Series of a bank, the models that they share, and values that each gets.
-_BANKED, _MODELS, _STEPS = 500, 2, 5
+#: Series of a bank, the models that they share, the values that those know and that each gets.
+_BANKED, _MODELS, _HISTORY, _STEPS = 250, 2, 3000, 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +68,12 @@ def measure() -> list[Figure]:
 def bank(count: int = _BANKED, models: int = _MODELS) -> Figure:
     """A new point of each of many series, by the whole ensemble, together; what few learned."""
     every = [web(seed, clean=True) for seed in range(models)]
-    detectors = [Detector().fit(s.t_ms[:-_STEPS], s.values[:-_STEPS]) for s in every]
+    known = slice(-_HISTORY - _STEPS, -_STEPS)
+    detectors = [Detector().fit(s.t_ms[known], s.values[known]) for s in every]
     together = Bank()
     for key in range(count):
-        detector, known = detectors[key % models], every[key % models]
-        near = slice(-_STEPS - detector.context, -_STEPS)
-        together.add(key, detector, known.t_ms[near], known.values[near])
+        series = every[key % models]
+        together.add(key, detectors[key % models], series.t_ms[known], series.values[known])
     keys = list(range(count))
     steps = iter(
         (
