@@ -108,7 +108,7 @@ class Banks:
             self._carried.pop(tenant, None)
         elif tenant in self._banks:
             self._banks[tenant].remove(series)
-            self._carried[tenant].pop(series, None)
+            self._carried.get(tenant, {}).pop(series, None)
 
     def ready(self, tenant: str, series: Series, context: Columns, from_ms: int) -> Next | None:
         """The points after `from_ms`, if the bank can go on with them."""
