@@ -3,7 +3,6 @@
 Short gaps repeat the last value, longer ones take the day before: a gap must not look like news.
 """
 
-import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -168,13 +167,13 @@ def _apart(cell: Integers) -> Integers:
 def _fill(y: Array, seen: Flags, period: int) -> None:
     """Fill the cells without a sample, in place; the first cell has one."""
     places = np.flatnonzero(seen)
-    for left, right in itertools.pairwise(places):
-        gap = int(right - left) - 1
-        if not gap:
-            continue
+    steps = np.diff(places)
+    before = np.flatnonzero(steps > 1)
+    for left, step in zip(places[before].tolist(), steps[before].tolist(), strict=True):
+        gap, right = step - 1, left + step
         if gap <= SHORT_GAP or not period or left + 1 < period:
             y[left + 1 : right] = y[left]
             continue
-        for start in range(int(left) + 1, int(right), period):  # a day may come from a filled day
-            stop = min(start + period, int(right))
+        for start in range(left + 1, right, period):  # a day may come from a filled day
+            stop = min(start + period, right)
             y[start:stop] = y[start - period : stop - period]
