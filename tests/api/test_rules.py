@@ -117,6 +117,24 @@ async def test_a_rules_life(
     assert written[-1] == "rule.deleted"
 
 
+async def test_a_rule_with_a_budget_is_shown_as_it_can_be_sent_back(
+    client: httpx.AsyncClient, operator: Headers
+) -> None:
+    spends = body(condition="alert_budget", threshold=None, alert_budget="14 per week")
+    made = await client.post("/alerts/rules", headers=operator, json=spends)
+    assert made.status_code == 201, made.text
+    shown = made.json()
+    assert (shown["condition"], shown["threshold"]) == ("anomaly", None)
+    assert shown["alert_budget"] == "2/day"
+    fields = {k: v for k, v in shown.items() if k in FIELDS}
+    back = await client.put(f"/alerts/rules/{shown['id']}", headers=operator, json=fields)
+    assert back.json()["alert_budget"] == "2/day"
+    both = body(name="Both", condition="anomaly", threshold=0.99, alert_budget="2/week")
+    refused = await client.post("/alerts/rules", headers=operator, json=both)
+    assert refused.status_code == 422
+    assert "a rule has one of the two" in refused.text
+
+
 async def test_the_list_has_the_files_rules_and_says_what_is_wrong(
     client: httpx.AsyncClient, operator: Headers, parts: Wiring, clock: ManualClock
 ) -> None:

@@ -32,6 +32,7 @@ async def parts(settings: Settings, redis: Redis) -> AsyncIterator[Wiring]:
         yield made
 
 
+@pytest.mark.slow
 async def test_an_anomaly_that_goes_on_is_one_alert(parts: Wiring) -> None:
     rule = {"name": "Unlike its past", "query": "plays", "condition": "alert_budget"}
     await parts.rules.create("acme", rule | {"alert_budget": "2/week"}, "test")
