@@ -40,8 +40,8 @@ SHRINK = 8.0
 SPREAD_MIN, ROUGH_MIN = 1e-3, 0.3
 #: An explanation is out if it fitted a member's past so many times worse than the other.
 WORSE = 2.0
-#: Rows that distances to neighbours are measured on.
-SAMPLED = 300
+#: Members that distances to neighbours are measured on, and that are clustered.
+SAMPLED, CLUSTERED = 300, 2000
 _POLISH = 3
 _LARGEST = 1e150
 
@@ -328,9 +328,24 @@ def _clusters(now: Array, before: Array) -> tuple[Flags, Flags, Array]:
 
 
 def _labels(vectors: Array, eps: float, neighbours: int) -> Integers:
-    """DBSCAN's cluster of each vector (m, 3), -1 for noise."""
+    """DBSCAN's cluster of each vector (m, 3), -1 for noise.
+
+    Of very many members only some are clustered, for nearly all are neighbours of each other; the
+    others belong where their nearest core point does.
+    """
     # takes seconds and a hundred megabytes to load, and most groups never need it
     from sklearn.cluster import DBSCAN
 
-    found = DBSCAN(eps=eps, min_samples=neighbours).fit_predict(vectors)
-    return np.asarray(found, np.int64)
+    step = -(-len(vectors) // CLUSTERED)
+    found = DBSCAN(eps=eps, min_samples=neighbours).fit(vectors[::step])
+    label = np.asarray(found.labels_, np.int64)
+    core = np.asarray(found.core_sample_indices_, np.int64)
+    if step == 1:
+        return label
+    of_core, whole = vectors[::step][core], np.full(len(vectors), -1, np.int64)
+    for start in range(0, len(vectors) if len(core) else 0, CLUSTERED):
+        distance = squared_distances(vectors[start : start + CLUSTERED], of_core)
+        nearest = distance.argmin(axis=1)
+        near = distance[np.arange(len(nearest)), nearest] <= eps * eps
+        whole[start : start + CLUSTERED] = np.where(near, label[core[nearest]], -1)
+    return whole

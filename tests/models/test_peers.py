@@ -217,3 +217,13 @@ def test_a_thousand_members_take_well_under_a_second():
     found = judge(values, WINDOW)
     assert time.process_time() - begun < 0.5
     assert odd(found) == [0]
+
+
+def test_more_members_than_are_clustered_are_judged_alike():
+    values = group(2500, noise=0.02)
+    values[:2, -WINDOW:] *= 3
+    values[1000:2000, -WINDOW:] *= 2  # four in ten have another version
+    found = judge(values, WINDOW)
+    assert found.unlike[:2].all()
+    assert found.unlike.mean() < 0.003
+    assert found.majority.sum() == pytest.approx(1500, abs=10)
