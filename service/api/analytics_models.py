@@ -47,6 +47,7 @@ class Chart(_Answer):
     forecast_upper: list[float | None]
     since: int | None = Field(description="when the alert began")
     threshold: float | None = Field(description="the limit of the alert's rule")
+    levels: list[int] = Field(description="when the series settled at another level")
 
 
 class Reason(_Answer):

@@ -1,13 +1,14 @@
 """What a chart draws: a series with its expected band, what was unusual, what comes next."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from service.domain.series import Series
 from service.insights import words
+from service.insights.levels import Level
 from service.insights.reading import Watched, watch
 from service.query.source import Source
 from service.storage.columns import Columns
@@ -23,7 +24,8 @@ class Chart:
     """Columns of one chart; times in ms, missing values None.
 
     `v`, `expected`, `lower`, `upper` lie at `t`; `anomalies` are positions in `t`; the forecast
-    has its own times. `since` is where a shaded span begins, `threshold` a rule's limit.
+    has its own times. `since` is where a shaded span begins, `threshold` a rule's limit;
+    at `levels` the series settled at another level.
     """
 
     series: str
@@ -42,6 +44,7 @@ class Chart:
     forecast_upper: Numbers
     since: int | None = None
     threshold: float | None = None
+    levels: list[int] = field(default_factory=list)
 
     @property
     def about(self) -> str:
@@ -58,6 +61,8 @@ class Chart:
             parts.append("with the expected band")
         if self.anomalies:
             parts.append(words.count(len(self.anomalies), "unusual point"))
+        if self.levels:
+            parts.append(words.count(len(self.levels), "change of level", "changes of level"))
         if self.forecast_t:
             parts.append("with a forecast")
         return ", ".join(parts)
@@ -99,6 +104,7 @@ def draw(
     alarming: float,
     since: float | None = None,
     threshold: float | None = None,
+    levels: Sequence[Level] = (),
 ) -> Chart:
     """The chart of what was read, thinned to some 600 points that keep every extreme."""
     score = watched.on_samples(watched.score)
@@ -110,6 +116,7 @@ def draw(
         return numbers(watched.on_samples(columns)[kept])
 
     ahead = watched.forecast
+    at_first = int(watched.samples.t[0]) if len(watched.samples.t) else 0
     return Chart(
         series=watched.series.hex,
         title=words.named(watched.series),
@@ -127,6 +134,7 @@ def draw(
         forecast_upper=_beside(watched.forecast_upper, ahead),
         since=None if since is None else round(since * 1000),
         threshold=threshold,
+        levels=[at for level in levels if at_first <= (at := round(level.at * 1000))],
     )
 
 

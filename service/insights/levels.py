@@ -1,6 +1,6 @@
 """Series that settled at another level, as the last training found them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,12 +28,18 @@ class Level:
     strength: float
 
 
-def newest_level(quality: dict[str, Any]) -> Level | None:
+def levels(quality: Mapping[str, Any]) -> list[Level]:
+    """The changes of level that a model's record has, oldest first."""
+    return [
+        Level(point["at"], point["from"], point["to"], point["strength"])
+        for point in quality.get("change_points", [])
+        if point["kind"] == "level"
+    ]
+
+
+def newest_level(quality: Mapping[str, Any]) -> Level | None:
     """The newest change of level that a model's record has."""
-    for point in reversed(quality.get("change_points", [])):
-        if point["kind"] == "level":
-            return Level(point["at"], point["from"], point["to"], point["strength"])
-    return None
+    return next(reversed(levels(quality)), None)
 
 
 def instead(series_name: str, level: Level, *, counter: bool = False) -> str:

@@ -9,6 +9,7 @@ from service.domain.alerts import Alert
 from service.domain.series import Series
 from service.insights import charts, records, words
 from service.insights.charts import Chart
+from service.insights.levels import levels
 from service.insights.look import WINDOW
 from service.insights.reading import watch
 from service.insights.tiles import Tile, tile
@@ -138,7 +139,13 @@ async def one_series(
             alerted=bool(about),
             lookback=settings.series_lookback_seconds,
         ),
-        chart=charts.draw(watched, now, alarming=alarming, since=since),
+        chart=charts.draw(
+            watched,
+            now,
+            alarming=alarming,
+            since=since,
+            levels=levels(model["quality"]) if model is not None else (),
+        ),
         model=model,
         alerts=about,
     )

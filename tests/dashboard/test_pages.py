@@ -211,6 +211,7 @@ async def test_a_series_page_says_since_when_its_level_holds(
     await log_in(browser, site, Role.RESPONDER)
     shown = (await browser.get(f"/dashboard/acme/series/{series.hex}")).text
     assert "62\u00a0% instead of 40\u00a0% since" in shown
+    assert "1\u00a0change of level" in shown
 
 
 async def test_no_page_has_script_or_style_of_its_own(

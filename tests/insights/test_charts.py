@@ -8,8 +8,11 @@ from hypothesis import strategies as st
 
 from service.domain.series import Series
 from service.insights import charts
+from service.insights.levels import levels
 from service.insights.reading import Watched, align
 from service.storage.columns import Columns
+
+KINDS = ((0.5, "level"), (2.0, "level"), (2.5, "spread"))
 
 
 def columns(t: object, v: object) -> Columns:
@@ -36,6 +39,15 @@ def test_a_long_series_is_thinned_and_keeps_its_extremes_and_anomalies() -> None
 def test_what_is_no_number_becomes_null() -> None:
     watched = Watched(Series.of("x"), columns([0, 1, 2], [1.0, math.nan, math.inf]))
     assert charts.draw(watched, 1, alarming=0.999).v == [1.0, None, None]
+
+
+def test_changes_of_level_that_the_chart_reaches_are_marked() -> None:
+    points = [{"at": a, "kind": k, "from": 1.0, "to": 2.0, "strength": 9.0} for a, k in KINDS]
+    watched = Watched(Series.of("x"), columns([1000, 2000, 3000], [1.0, 2.0, 2.0]))
+    known = levels({"change_points": points})
+    chart = charts.draw(watched, 3, alarming=0.999, levels=known)
+    assert chart.levels == [2000]
+    assert "1\u00a0change of level" in chart.about
 
 
 def test_a_chart_of_nothing_is_no_error() -> None:

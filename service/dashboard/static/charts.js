@@ -128,6 +128,16 @@
         ctx.fillText(`limit ${figure(c.threshold, c.unit)}`, bbox.left + 4 * dot, y - 3 * dot);
       }
     }
+    for (const at of c.levels || []) {
+      const x = u.valToPos(at / 1000, "x", true);
+      if (x < bbox.left || x > bbox.left + bbox.width) continue;
+      line(ctx, css("--soft"), [6 * dot, 3 * dot], x, bbox.top, x, bbox.top + bbox.height);
+      ctx.fillStyle = css("--soft");
+      ctx.font = scaled(FONT);
+      ctx.textAlign = "left";
+      ctx.textBaseline = "top";
+      ctx.fillText("new level", x + 4 * dot, bbox.top + 2 * dot);
+    }
     const x = u.valToPos(c.now / 1000, "x", true);
     if (x >= bbox.left && x <= bbox.left + bbox.width + 1) {
       line(ctx, css("--soft"), [2 * dot, 3 * dot], x, bbox.top, x, bbox.top + bbox.height);
