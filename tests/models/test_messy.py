@@ -206,7 +206,7 @@ def judged(request):
     scores = Detector().fit(case.t, values).scores_
     rows_a_week = len(values) * WEEK_MS / (case.t[-1] - case.t[0])
     loud = np.flatnonzero(scores.alert >= threshold(1.0, rows_a_week))
-    return Judged(case, begins, scores, loud)
+    return Judged(case._replace(v=values), begins, scores, loud)
 
 
 def test_numbers_are_finite_and_in_range(judged):
@@ -218,6 +218,17 @@ def test_numbers_are_finite_and_in_range(judged):
         assert ((values >= 0) & (values <= LARGEST_SCORE)).all()
     assert (scores.lower <= scores.expected).all()
     assert (scores.expected <= scores.upper).all()
+
+
+def test_no_row_is_judged_by_what_comes_after_it(judged):
+    case, n = judged.case, int(0.6 * len(judged.case.t))
+    part = Detector().fit(case.t[:n], case.v[:n]).scores_
+    whole = judged.scores
+    assert np.allclose(part.score, whole.score[:n], atol=1e-6)
+    assert np.allclose(part.alert, whole.alert[:n], atol=1e-6)
+    size = 1e-6 * np.nanmax(np.abs(np.where(np.isfinite(case.v), case.v, np.nan)))
+    for field in ("expected", "lower", "upper"):
+        assert np.allclose(getattr(part, field), getattr(whole, field)[:n], atol=size), field
 
 
 def test_there_is_no_storm_of_alerts(judged):
