@@ -5,8 +5,8 @@ new value changes little. A bank keeps that little for each series (running tota
 errors, cells, the strengths that an alert must exceed) beside what was learned, in arrays over
 all series of a kind, and says what `Detector.score` would, to rounding.
 
-Works for series on a regular grid with at least a day of history. `add` says of the others what
-it is asked, too, but does not take them in; so does it for one that `step` has found out of step.
+Works for series on a regular grid. `add` says of the others what it is asked, too, but does not
+take them in; and it takes those in again that `step` has found out of step.
 """
 
 from collections.abc import Hashable, Sequence
@@ -375,11 +375,8 @@ class Bank:
             return None
         if not detector.grid_.regular or set(learned.opinions.members) != set(LEARNING):
             return None
-        day, features = learned.day, learned.features
-        if features.memory < day + day // 288:
-            return None
-        # every row that was judged must have known the same time of the day before
-        if len(look.past) < day + day // 288 + 1 + LEAD + ALERT_MEMORY:
+        day = learned.day
+        if len(look.past) < 2 + LEAD + ALERT_MEMORY:  # what alerts are compared with must be known
             return None
         needs = ShapeStates.needs(learned.shape, look.block.cells)
         return Kind(day, 1 << (needs + needs // 8).bit_length())

@@ -63,10 +63,9 @@ class FeatureStates:
             np.concatenate((self._near, self._far + 1)), return_inverse=True
         )
         self._at_near, self._at_far = where[: len(self._near)], where[len(self._near) :]
-        #: Values that must be known, so that the same time of an earlier day is.
-        self.needs = int(self._far[self._parts[-1]][0]) + 1
         ring = int(self._far.max()) + 2
         self._total = np.zeros((size, ring))
+        self._first = np.zeros(size)
         self._place = np.zeros(size, np.int64)
         self._count = np.zeros(size, np.int64)
         self._newest = np.zeros((size, _NEWEST))
@@ -104,7 +103,7 @@ class FeatureStates:
         ring = self._total.shape[1]
         kept = past.total[-ring:]
         self._total[row, : len(kept)] = kept
-        self._place[row], self._count[row] = len(kept) - 1, n
+        self._place[row], self._count[row], self._first[row] = len(kept) - 1, n, past.x[0]
         newest = past.x[-_NEWEST:]
         self._newest[row, : len(newest)] = newest
         self._newest_place[row] = len(newest) - 1
@@ -212,7 +211,9 @@ class FeatureStates:
         short = np.minimum(self._far[levels] + 1, count[:, None])
         short -= np.minimum(self._near[levels], count[:, None])
         rows_of[:, levels] = np.maximum(short, 1)
-        return near / rows_of, np.asarray(self._far < count[:, None])
+        near /= rows_of
+        near[:, levels] = np.where(short > 0, near[:, levels], self._first[rows][:, None])
+        return near, np.asarray(self._far < count[:, None])
 
     def _predict(
         self, rows: Integers, x: Array, means: Array, known: Flags | None
@@ -238,6 +239,8 @@ class FeatureStates:
         seasons = means[:, part]
         if known is not None:
             seasons = np.where(known[:, part], seasons, np.nan)
+            never = ~known[:, part.start]
+            seasons[never] = self._level[rows[never], :1]
         ordered = np.sort(seasons, axis=1)  # NaN sorts to the end
         count = ordered.shape[1] - np.isnan(ordered).sum(axis=1)
         line = np.arange(len(ordered))

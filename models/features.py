@@ -196,7 +196,7 @@ class Features:
         return found
 
     def _same_time(self, past: Past, rows: Integers) -> Array:
-        """Median of the same time on up to seven earlier days; at first the recent median."""
+        """Median of the same time on up to seven earlier days; the level where none is known."""
         seasons = past.means(rows, *season_lags(self.day, self.memory))
         known = ~np.isnan(seasons[:, 0])
         result = np.empty(len(rows))
@@ -206,9 +206,7 @@ class Features:
             line = np.arange(len(ordered))
             result[known] = (ordered[line, (count - 1) // 2] + ordered[line, count // 2]) / 2
         if not known.all():
-            first = int(rows[~known][0])
-            recent = past.x[max(0, first - max(self.day, 50)) : first]
-            result[~known] = np.median(recent) if len(recent) else past.x[0]
+            result[~known] = self.level_.centre if rows[0] else past.x[0]
         return result
 
     def to_arrays(self) -> Arrays:
