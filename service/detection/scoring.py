@@ -1,10 +1,12 @@
 """Scores new points with the models at hand. Synchronous: the worker calls it in a thread."""
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 import structlog
@@ -34,6 +36,13 @@ class ScoringState:
     version: int = 0
     trained_at: float | None = None
     error: str | None = None
+
+
+class Scored(NamedTuple):
+    """Samples about new points, by series, and the series that wait for another call."""
+
+    found: list[tuple[Series, Samples]]
+    waiting: list[Series]
 
 
 class Scorer:
@@ -68,11 +77,11 @@ class Scorer:
         alone = partial(self._score, tenant, series, context, from_ms, self._alone)
         return self._guarded(tenant, series, alone)
 
-    def score_all(self, tenant: str, work: Iterable[Work]) -> list[tuple[Series, Samples]]:
+    def score_all(self, tenant: str, work: Iterable[Work], anew_seconds: float = np.inf) -> Scored:
         """What `score` says of each of many series of a tenant, each once, in one call.
 
-        Much less work for series that go on where they were left; those without samples are left
-        out of what is returned.
+        Much less work for series that go on where they were left; after `anew_seconds` with others
+        the rest of those waits for another call. Series without samples are left out.
         """
         found: list[tuple[Series, Samples]] = []
 
@@ -88,10 +97,11 @@ class Scorer:
             while self._dropped:
                 self._banks.forget(*self._dropped.popleft())
             carried: list[Next] = []
+            others: list[Work] = []
             for series, context, from_ms in work:
                 following = self._banks.ready(tenant, series, context, from_ms)
                 if following is None:
-                    anew(series, context, from_ms)
+                    others.append((series, context, from_ms))
                 else:
                     carried.append(following)
             lost: list[Next] = []
@@ -103,9 +113,15 @@ class Scorer:
                 told, lost = [], carried
             for one, scores in told:
                 take(one.series, partial(self._told, tenant, one, scores))
-            for one in lost:
-                anew(one.series, one.context, int(one.context.t[-one.new - 1]))
-        return found
+            others += [(one.series, one.context, int(one.context.t[-one.new - 1])) for one in lost]
+            waiting: list[Series] = []
+            begun = time.monotonic()
+            for series, context, from_ms in others:
+                if time.monotonic() - begun < anew_seconds:
+                    anew(series, context, from_ms)
+                else:
+                    waiting.append(series)
+        return Scored(found, waiting)
 
     def _guarded(self, tenant: str, series: Series, work: Callable[[], Samples]) -> Samples:
         """What `work` finds; nothing, and a line in the log, if it fails."""

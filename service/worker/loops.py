@@ -34,6 +34,8 @@ _RETRY_SECONDS = 0.5
 #: Chunks of a shard that are sealed together, and real time between two looks for some.
 _SEALED_AT_ONCE = 32
 _SEAL_SECONDS = 5.0
+#: Of one look at new points, the time for series whose models have to be read first.
+_ANEW_SECONDS = 2.0
 #: Samples in the picture of a notification.
 _CHART_POINTS = 288
 
@@ -187,7 +189,7 @@ class Worker:
             self._dirty.setdefault(tenant, set()).update(ids)
             return
         begun = time.perf_counter()
-        written, scored = await asyncio.to_thread(self._score, tenant, work)
+        written, scored, waiting = await asyncio.to_thread(self._score, tenant, work)
         for series, found in await asyncio.to_thread(self._score_cold, tenant, cold, trained):
             written += found
             scored[tenant, series.id] = int(found[0][1].t[-1])
@@ -196,11 +198,14 @@ class Worker:
         if written:
             await self._w.writer.write(tenant, written)
         self._scored.update(scored)
+        if waiting:
+            self._shown(tenant, waiting)
 
     def _score(
         self, tenant: str, work: list[Series]
-    ) -> tuple[list[tuple[Series, Columns]], dict[tuple[str, int], int]]:
-        """What models say about new points, and up to when each series is scored then."""
+    ) -> tuple[list[tuple[Series, Columns]], dict[tuple[str, int], int], list[int]]:
+        """What models say about new points, up to when each series is scored then, and those that
+        wait for another look."""
         written: list[tuple[Series, Columns]] = []
         scored: dict[tuple[str, int], int] = {}
         new: list[tuple[Series, Columns, int]] = []
@@ -210,11 +215,12 @@ class Worker:
             if len(context.t) and since < context.t[-1]:
                 new.append((series, context, since))
         newest = {series.id: int(context.t[-1]) for series, context, _ in new}
-        for series, found in self._w.scorer.score_all(tenant, new):
+        told = self._w.scorer.score_all(tenant, new, _ANEW_SECONDS)
+        for series, found in told.found:
             written += found
             scored[tenant, series.id] = newest[series.id]
             telemetry.POINTS_SCORED.inc(len(found[0][1].t))
-        return written, scored
+        return written, scored, [series.id for series in told.waiting]
 
     def _score_cold(
         self, tenant: str, cold: list[Series], trained: frozenset[int]

@@ -237,7 +237,8 @@ def both(registry, totals):
 
 
 def assert_same(together, alone, work):
-    found = dict(together)
+    assert not together.waiting
+    found = dict(together.found)
     assert found.keys() == {series for series, _, _ in work[:2]}
     for series, columns, since in work[:2]:
         expected = alone.score("acme", series, columns, since)
@@ -255,7 +256,7 @@ def test_many_series_at_once_say_what_each_says_alone(both):
         now = work(begin, end)
         assert_same(scorer.score_all("acme", now), alone, now)
         begin = end
-    assert scorer.score_all("acme", work(begin, begin)) == []
+    assert scorer.score_all("acme", work(begin, begin)).found == []
     assert scorer.failures == 0
 
 
@@ -281,7 +282,7 @@ def test_a_new_model_goes_on_in_place_of_the_old_one(both, trained):
     old.save("acme", CPU.hex, trained.arrays, manifest(trained))
     before = Scorer(old).score("acme", *now[0])
     assert_same(found, Scorer(registry), now)
-    assert found[0][1][0][1].v[0] != before[0][1].v[0]
+    assert dict(found.found)[CPU][0][1].v[0] != before[0][1].v[0]
 
 
 def test_what_is_carried_on_is_bounded_and_can_be_dropped(both):
@@ -292,4 +293,16 @@ def test_what_is_carried_on_is_bounded_and_can_be_dropped(both):
         assert_same(scorer.score_all("acme", now), Scorer(registry), now)
     scorer.forget("acme")
     now = work(ROWS + 3, ROWS + 4)
+    assert_same(scorer.score_all("acme", now), Scorer(registry), now)
+
+
+def test_what_has_to_be_read_first_does_not_hold_up_what_is_at_hand(both):
+    registry, work = both
+    scorer = Scorer(registry)
+    now = work(ROWS + 1, ROWS + 2)
+    scorer.score_all("acme", now[:1])
+    now = work(ROWS + 2, ROWS + 3)
+    found, waiting = scorer.score_all("acme", now[:2], anew_seconds=0.0)
+    assert [series for series, _ in found] == [CPU]
+    assert waiting == [REQUESTS]
     assert_same(scorer.score_all("acme", now), Scorer(registry), now)
