@@ -28,10 +28,13 @@ def nearest(A: Array, B: Array) -> Array:
     The products that find the nearest cancel digits where it is near: a difference does not.
     """
     found = np.empty(len(A))
-    for start in range(0, len(A), 2048):  # bounds the memory of the distance matrix
-        part = A[start : start + 2048]
-        away = part - B[squared_distances(part, B).argmin(axis=1)]
-        found[start : start + 2048] = np.sqrt((away * away).sum(axis=1))
+    half = (B * B).sum(axis=1) / 2
+    for start in range(0, len(A), 512):  # what one part is compared with stays in the cache
+        part = A[start : start + 512]
+        near = part @ B.T  # the nearest has the largest a·b - b·b/2
+        near -= half
+        away = part - B[near.argmax(axis=1)]
+        found[start : start + 512] = np.sqrt((away * away).sum(axis=1))
     return found
 
 

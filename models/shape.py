@@ -14,7 +14,6 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from models.base import Array, ArrayMap, Arrays, floats, nested, within
 from models.calibration import TailCalibrator, Window
-from models.density import squared_distances
 from models.past import Past
 
 #: Rows to a cell, cells to a stretch, and whether a cell stands for its most extreme value.
@@ -123,10 +122,12 @@ class Stretch:
         stretches = sliding_window_view(known[low:], self.width)
         centred = stretches - np.median(known[low:])  # digits enough, whatever else was seen
         end = low + np.arange(len(stretches)) + self.width - 1
-        squares = squared_distances(centred[place - self.width + 1 - low], centred)
-        squares[end[None, :] > (place - self.width)[:, None]] = np.inf
+        near = centred[place - self.width + 1 - low] @ centred.T  # see models.density.nearest
+        near -= (centred * centred).sum(axis=1) / 2
+        late = int(np.searchsorted(end, place[0] - self.width, side="right"))
+        near[:, late:][end[None, late:] > (place - self.width)[:, None]] = -np.inf
         # products find the nearest, differences say how far: equal stretches are not apart
-        away = stretches[place - self.width + 1 - low] - stretches[squares.argmin(axis=1)]
+        away = stretches[place - self.width + 1 - low] - stretches[near.argmax(axis=1)]
         found[place - len(self.values_)] = np.sqrt((away * away).sum(axis=1) / self.width)
         return found
 
