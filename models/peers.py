@@ -30,8 +30,9 @@ CAMP = 0.25
 #: Neighbours, itself included, that make a core point; fewer in small groups.
 NEIGHBOURS = 5
 #: eps, in usual deviations: at least so much, and so many times the distance within which most
-#: members had their neighbours, before and, where there is no before, now.
-EPS_MIN, EPS_BEFORE, EPS_NOW = 4.0, 2.5, 3.0
+#: members had their neighbours before, that at which most members were once, and, where there is
+#: no before, the distance now.
+EPS_MIN, EPS_BEFORE, EPS_ONCE, EPS_NOW = 4.0, 2.5, 1.25, 3.0
 #: Half windows in which a member must have been seen to have a usual place.
 PLACE_MIN = 4
 #: How much the group's spread counts against a member's own, in windows.
@@ -158,6 +159,17 @@ def _midmean(x: Array) -> Array:
     return np.where(number > 0, total / np.maximum(number, 1), np.nan)
 
 
+def _mean(x: Array) -> Array:
+    """Mean along the last axis without what is missing, 0 for nothing."""
+    count = np.isfinite(x).sum(axis=-1)
+    return np.asarray(np.where(np.isfinite(x), x, 0.0).sum(axis=-1) / np.maximum(count, 1))
+
+
+def _known(value: Array) -> float:
+    """A number, 0 if it is none."""
+    return float(value) if np.isfinite(value) else 0.0
+
+
 def _columns(x: Array) -> Array:
     """Median of each column (m, k) without what is missing."""
     return _median(np.ascontiguousarray(x.T))
@@ -172,8 +184,8 @@ def _spread(rest: Array, settled: Flags, place: float, least: Array) -> Array:
     before = np.where(settled[:, None], rest[:, :-1], np.nan)
     count = np.isfinite(before).sum(axis=1)
     own = 1.4826 * _median(np.abs(before))
-    pooled = float(_median(own))
-    pooled = pooled if np.isfinite(pooled) else 0.0
+    # most windows may be alike and others far off: then deviations count that are not the median
+    pooled = max(_known(_median(own)), 0.6 * _known(_median(_mean(np.abs(before)))))
     own = np.where(count > 0, own, 0.0)
     size = np.sqrt((count * own**2 + SHRINK * pooled**2) / (count + SHRINK))
     return np.asarray(np.maximum(np.where(settled, size, np.hypot(size, place)), least))
@@ -283,9 +295,11 @@ def _least(both: tuple[_Moved, ...]) -> tuple[Array, Array, Array]:
 def _roughness(windows: Array, levels: Array) -> Array:
     """How much rougher windows (m, windows, w) are than usual, next to the others: (m, windows)."""
     steps = _midmean(np.abs(np.diff(windows, axis=2)))
-    typical = _median(_median(steps))
-    size = np.abs(_median(levels))
-    floor = 0.1 * (typical if np.isfinite(typical) else 0.0) + SPREAD_MIN * size + 1e-12
+    typical = _known(_median(_median(steps)))
+    # steps that are rare and large show in the mean alone
+    sudden = _known(_median(_mean(np.abs(np.diff(windows.reshape(len(windows), -1), axis=1)))))
+    lowest = 0.1 * typical + 0.5 * max(sudden - 1.2 * typical, 0.0) + 1e-12
+    floor = lowest + SPREAD_MIN * np.abs(_median(levels))
     pairs = np.repeat(np.log(steps + floor[:, None]), 2, axis=1)
     place, move, settled = _polished(pairs)
     rest = (pairs - place[:, None] - move)[:, 1::2]
@@ -309,8 +323,10 @@ def _clusters(now: Array, before: Array) -> tuple[Flags, Flags, Array]:
     m = len(now)
     neighbours = min(NEIGHBOURS, m // 2 + 1)
     if before.shape[1]:
-        reach = np.concatenate([_reach(before[:, w], neighbours) for w in range(before.shape[1])])
-        eps = max(EPS_MIN, EPS_BEFORE * float(np.quantile(reach, 0.75)))
+        reach = np.stack([_reach(before[:, w], neighbours) for w in range(before.shape[1])])
+        usual = EPS_BEFORE * float(np.quantile(reach, 0.75))
+        # what most members have done now and then is no news if one of them does it
+        eps = max(EPS_MIN, usual, EPS_ONCE * float(np.median(reach.max(axis=0))))
     else:
         eps = max(EPS_MIN, EPS_NOW * float(np.median(_reach(now, neighbours))))
     everybody = np.ones(m, np.bool_)

@@ -91,6 +91,33 @@ def test_normal_groups_are_left_alone():
     assert called / (25 * 24) < 0.005
 
 
+def bursts(members, seed):
+    """Nothing most of the time, and now and then something for eight rows."""
+    rng = np.random.default_rng(seed)
+    values = np.zeros((members, ROWS))
+    for member, start in enumerate(rng.integers(0, ROWS - 8, members).tolist() * 2):
+        values[member % members, start : start + 8] += rng.poisson(5, 8)
+    return values
+
+
+def sparse(members, seed):
+    rng = np.random.default_rng(seed)
+    return (rng.random((members, ROWS)) < 0.05) * rng.poisson(3.0, (members, ROWS))
+
+
+def rounded(members, seed):
+    return np.round(50 + np.random.default_rng(seed).normal(0, 0.3, (members, ROWS)))
+
+
+@pytest.mark.parametrize("kind", [bursts, sparse, rounded])
+def test_what_members_do_now_and_then_is_no_news(kind):
+    called = sum(judge(kind(10, seed), WINDOW).unlike.sum() for seed in range(20))
+    assert called / 200 <= 0.04
+    values = kind(10, 0).astype(float)
+    values[0, -WINDOW:] += 60
+    assert odd(judge(values, WINDOW)) == [0]
+
+
 def test_scores_of_normal_members_are_about_uniform():
     scores = np.concatenate([judge(group(50, seed), WINDOW).score for seed in range(20)])
     assert 0.4 < np.median(scores) < 0.65
