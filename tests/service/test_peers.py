@@ -60,7 +60,7 @@ async def test_an_alert_names_the_peers_of_the_odd_one(parts: Wiring) -> None:
             fields = {k: v for k, v in made.json().items() if k in RULE}
             again = await client.put(made.headers["Location"], json=fields)
             assert again.status_code == 200, again.text
-            await whole.until_true(lambda: parts.engine.open("acme"))
+            await whole.until_true(lambda: parts.engine.open("acme"), seconds=60)
             (alert,) = (await client.get("/alerts/active/acme")).json()["items"]
         finally:
             stop.set()
