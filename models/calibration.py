@@ -77,7 +77,8 @@ class TailCalibrator:
         above = ordered[np.searchsorted(ordered, threshold, side="right") :]
         excess = np.log(above / threshold)
         if len(excess):  # one freak must not decide how heavy the tail is
-            excess = np.minimum(excess, 10.0 * (float(np.median(excess)) + 1e-3))
+            middle = (excess[(len(excess) - 1) // 2] + excess[len(excess) // 2]) / 2  # in order
+            excess = np.minimum(excess, 10.0 * (float(middle) + 1e-3))
         self.index_ = float((excess.sum() + self.weight * self.prior) / (len(above) + self.weight))
         self.body_, self.ranks_ = ordered[: n - len(above)], None
         return self

@@ -77,11 +77,12 @@ class Scorer:
         alone = partial(self._score, tenant, series, context, from_ms, self._alone)
         return self._guarded(tenant, series, alone)
 
-    def score_all(self, tenant: str, work: Iterable[Work], anew_seconds: float = np.inf) -> Scored:
+    def score_all(self, tenant: str, work: Iterable[Work], spare_seconds: float = np.inf) -> Scored:
         """What `score` says of each of many series of a tenant, each once, in one call.
 
-        Much less work for series that go on where they were left; after `anew_seconds` with others
-        the rest of those waits for another call. Series without samples are left out.
+        Much less work for series that go on where they were left; after `spare_seconds` with others
+        the rest of those waits for another call, and so do forecasts after as many. Series without
+        samples are left out.
         """
         found: list[tuple[Series, Samples]] = []
 
@@ -111,13 +112,14 @@ class Scorer:
                 log.exception("scoring together failed", tenant=tenant)
                 self._banks.forget(tenant)
                 told, lost = [], carried
+            until = time.monotonic() + spare_seconds
             for one, scores in told:
-                take(one.series, partial(self._told, tenant, one, scores))
+                take(one.series, partial(self._told, tenant, one, scores, until))
             others += [(one.series, one.context, int(one.context.t[-one.new - 1])) for one in lost]
             waiting: list[Series] = []
-            begun = time.monotonic()
+            until = time.monotonic() + spare_seconds
             for series, context, from_ms in others:
-                if time.monotonic() - begun < anew_seconds:
+                if time.monotonic() < until:
                     anew(series, context, from_ms)
                 else:
                     waiting.append(series)
@@ -135,8 +137,10 @@ class Scorer:
             log.exception("scoring failed", tenant=tenant, series=series.hex)
             return []
 
-    def _told(self, tenant: str, one: Next, scores: Scores) -> Samples:
+    def _told(self, tenant: str, one: Next, scores: Scores, until: float) -> Samples:
         samples = score_samples(one.series, scores)
+        if time.monotonic() >= until:
+            return samples  # a forecast that is due stays due
         return samples + self._forecast(tenant, one.series, one.known, one.context)
 
     @staticmethod

@@ -34,8 +34,9 @@ _RETRY_SECONDS = 0.5
 #: Chunks of a shard that are sealed together, and real time between two looks for some.
 _SEALED_AT_ONCE = 32
 _SEAL_SECONDS = 5.0
-#: Of one look at new points, the time for series whose models have to be read first.
-_ANEW_SECONDS = 2.0
+#: Of one look at new points, the time for series whose models have to be read first, and the time
+#: for forecasts that are due.
+_SPARE_SECONDS = 2.0
 #: Samples in the picture of a notification.
 _CHART_POINTS = 288
 
@@ -215,7 +216,7 @@ class Worker:
             if len(context.t) and since < context.t[-1]:
                 new.append((series, context, since))
         newest = {series.id: int(context.t[-1]) for series, context, _ in new}
-        told = self._w.scorer.score_all(tenant, new, _ANEW_SECONDS)
+        told = self._w.scorer.score_all(tenant, new, _SPARE_SECONDS)
         for series, found in told.found:
             written += found
             scored[tenant, series.id] = newest[series.id]

@@ -302,7 +302,18 @@ def test_what_has_to_be_read_first_does_not_hold_up_what_is_at_hand(both):
     now = work(ROWS + 1, ROWS + 2)
     scorer.score_all("acme", now[:1])
     now = work(ROWS + 2, ROWS + 3)
-    found, waiting = scorer.score_all("acme", now[:2], anew_seconds=0.0)
+    found, waiting = scorer.score_all("acme", now[:2], spare_seconds=0.0)
     assert [series for series, _ in found] == [CPU]
     assert waiting == [REQUESTS]
     assert_same(scorer.score_all("acme", now), Scorer(registry), now)
+
+
+def test_forecasts_that_are_due_do_not_hold_up_scores(both):
+    registry, work = both
+    scorer = Scorer(registry, forecast_every=2)
+    scorer.score_all("acme", work(ROWS, ROWS + 1)[:1])
+    hurried = scorer.score_all("acme", work(ROWS + 1, ROWS + 4)[:1], spare_seconds=0.0)
+    at_ease = scorer.score_all("acme", work(ROWS + 4, ROWS + 5)[:1])
+    forecast = CPU.derived(FORECAST)
+    assert forecast not in dict(dict(hurried.found)[CPU])
+    assert dict(dict(at_ease.found)[CPU])[forecast].t[0] == T[ROWS + 5]
