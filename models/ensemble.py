@@ -63,7 +63,7 @@ AGREEMENT = 0.4
 #: Quantiles of the mean surprise over normal rows of many series, and their -log10 p. Of the first
 #: ones, the body, a series has its own, against which these have the weight of so many rows.
 QUANTILES = np.array([0.02, 0.1, 0.25, 0.5, 0.75, 0.9, 0.99, 0.999, 0.9999])
-MEANS = np.array([0.16, 0.25, 0.37, 0.56, 0.89, 1.34, 2.56, 3.82, 4.78])
+MEANS = np.array([0.16, 0.25, 0.37, 0.56, 0.9, 1.38, 2.75, 4.05, 5.05])
 SURPRISES = -np.log10(1.0 - QUANTILES)
 BODY, BODY_ROWS = 6, 200.0
 #: A body that reaches further than this is that of a series where something is wrong.

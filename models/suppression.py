@@ -17,7 +17,7 @@ from models.base import Array, ArrayMap, Arrays, floats
 MEMORY, MARGIN = 100, 1.1
 #: Strengths below are of no interest. So many rows out of one reach it on normal data of many
 #: series, and exceed it by so much on average.
-BASE, USUAL_RATE, USUAL_EXCESS = 2.5, 0.003, 0.75
+BASE, USUAL_RATE, USUAL_EXCESS = 2.5, 0.0055, 0.9
 #: What the series' own must argue against: rows that reach `BASE`, for its rate and its excess.
 RATE_WEIGHT, EXCESS_WEIGHT = 40.0, 100.0
 #: No single row counts for more: it may be an anomaly.
