@@ -13,6 +13,7 @@ from bench import detection_report, report
 from bench import fairness as fair
 from bench import ingest as recording
 from bench import read as reading
+from bench import scoring as score
 from bench.bodies import PROTOCOLS
 
 app = typer.Typer(
@@ -138,6 +139,19 @@ def detection(
 ) -> None:
     """What is found in labelled series beside plain detectors, alerts against budget, cost."""
     _detection(data, labels, referee, series, as_json=as_json)
+
+
+@app.command()
+def scoring(
+    series: Annotated[int, typer.Option(min=1, help="Series that get a new point.")] = 10_000,
+    as_json: AsJson = False,
+) -> None:
+    """A new point of each of many series: scikit-learn, detectors one by one, a bank of them."""
+    figures = score.measure(series)
+    if as_json:
+        print(json.dumps({"scoring": [asdict(figure) for figure in figures]}))
+    else:
+        detection_report.costs(figures, report.out)
 
 
 def _cells(

@@ -38,7 +38,7 @@ def show(found: Detection, out: Console) -> None:
     if found.refereed:
         _refereed(found, out)
     _calibration(found.calibration, out)
-    _speed(found.speed, out)
+    costs(found.speed, out)
     for line in found.missing:
         out.print(line, style="yellow", markup=False)
 
@@ -149,7 +149,7 @@ def _calibration(rows: list[Calibration], out: Console) -> None:
     out.print(table)
 
 
-def _speed(figures: list[Figure], out: Console) -> None:
+def costs(figures: list[Figure], out: Console) -> None:
     table = _table("Cost", "what", "cost", "", "to reach\n(to aim at)", "", "scikit-learn", "ratio")
     for one in figures:
         reach, aim = one.reach, one.aim
