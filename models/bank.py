@@ -46,8 +46,8 @@ from models.past import LARGEST as LARGEST_UNITS
 from models.suppression import BASE, LARGEST_RARITY, MARGIN
 from models.suppression import MEMORY as ALERT_MEMORY
 
-#: Series whose arrays lie together. Memory is taken up as they come.
-SLAB = 1024
+#: Most series whose arrays lie together; the first of a kind are fewer, for memory comes in pages.
+SLAB, SMALLEST = 1024, 16
 #: Cells without a value that a step fills in; after more of them a series is added anew.
 MISSING_MAX = 60
 _WIDTH = len(FEATURES) + 1
@@ -83,39 +83,39 @@ class _Columns(NamedTuple):
 
 
 class _Slab:
-    """Up to `SLAB` series of a kind."""
+    """Up to `size` series of a kind."""
 
-    def __init__(self, kind: Kind) -> None:
-        self.kind = kind
-        self.free = list(range(SLAB))[::-1]
-        self._features = FeatureStates(SLAB, kind.day)
-        self._shapes = ShapeStates(SLAB, kind.cells)
+    def __init__(self, kind: Kind, size: int) -> None:
+        self.kind, self.size = kind, size
+        self.free = list(range(size))[::-1]
+        self._features = FeatureStates(size, kind.day)
+        self._shapes = ShapeStates(size, kind.cells)
         self._cores: dict[str, Cores] = {}
         self._forests: dict[str, Forests] = {}
         for name, part in LEARNING.items():
             like = part.make(0)
             if isinstance(like, CoreDistance):
-                self._cores[name] = Cores(SLAB, like.rows, _WIDTH)
+                self._cores[name] = Cores(size, like.rows, _WIDTH)
             elif isinstance(like, IsolationForest):
-                self._forests[name] = Forests(SLAB, like.trees, _depth(like.sample), _WIDTH)
-        self._calibrations = Calibrations(SLAB, len(CALIBRATED))
+                self._forests[name] = Forests(size, like.trees, _depth(like.sample), _WIDTH)
+        self._calibrations = Calibrations(size, len(CALIBRATED))
         # grid: step and origin in ms, cells of a period, the cell of the newest value, its time
-        self._step = np.ones(SLAB, np.int64)
-        self._origin = np.zeros(SLAB, np.int64)
-        self._period = np.zeros(SLAB, np.int64)
-        self._cell = np.zeros(SLAB, np.int64)
-        self._time = np.full(SLAB, _NEVER, np.int64)
-        self._units = np.ones((SLAB, 2))  # origin and size
-        self._floor = np.zeros(SLAB)
-        self._middle = np.zeros(SLAB)
-        self._band = np.zeros((SLAB, 2))
-        self._alerts = np.ones((SLAB, 2))
-        self._body = np.zeros((SLAB, BODY))
-        self._means = np.zeros((SLAB, LEAD))
-        self._mean_place = np.zeros(SLAB, np.int64)
-        self._echo = np.zeros(SLAB)
-        self._strengths = np.zeros((SLAB, ALERT_MEMORY))
-        self._strength_place = np.zeros(SLAB, np.int64)
+        self._step = np.ones(size, np.int64)
+        self._origin = np.zeros(size, np.int64)
+        self._period = np.zeros(size, np.int64)
+        self._cell = np.zeros(size, np.int64)
+        self._time = np.full(size, _NEVER, np.int64)
+        self._units = np.ones((size, 2))  # origin and size
+        self._floor = np.zeros(size)
+        self._middle = np.zeros(size)
+        self._band = np.zeros((size, 2))
+        self._alerts = np.ones((size, 2))
+        self._body = np.zeros((size, BODY))
+        self._means = np.zeros((size, LEAD))
+        self._mean_place = np.zeros(size, np.int64)
+        self._echo = np.zeros(size)
+        self._strengths = np.zeros((size, ALERT_MEMORY))
+        self._strength_place = np.zeros(size, np.int64)
         weights = decaying(ECHO_SPAN)
         self._weight, self._decay = float(weights[-1]), float(weights[-2] / weights[-1])
 
@@ -325,7 +325,7 @@ class Bank:
         slab = self._slabs[number]
         if slab is not None:
             slab.free.append(row)
-            if len(slab.free) == SLAB:
+            if len(slab.free) == slab.size:
                 self._slabs[number] = None
 
     def step(self, keys: Sequence[Hashable], t_ms: Integers, values: Array) -> Step:
@@ -359,7 +359,8 @@ class Bank:
         for number, slab in enumerate(self._slabs):
             if slab is not None and slab.kind == kind and slab.free:
                 return number, slab
-        slab = _Slab(kind)
+        like = sum(slab is not None and slab.kind == kind for slab in self._slabs)
+        slab = _Slab(kind, min(SLAB, SMALLEST * 4**like))
         if None in self._slabs:
             number = self._slabs.index(None)
             self._slabs[number] = slab

@@ -93,7 +93,7 @@ class Next:
 
 
 class Banks:
-    """The banks of tenants, of up to `most` series each. One thread at a time."""
+    """The banks of tenants, of up to `most` series together. One thread at a time."""
 
     def __init__(self, models: ModelRegistry, most: int) -> None:
         self._models = models
@@ -142,7 +142,7 @@ class Banks:
         self.forget(tenant, series.id)
         bank = self._banks.setdefault(tenant, Bank())
         changed = self._models.changed_at(tenant, series.hex)
-        if len(bank) >= self._most or changed is None:
+        if sum(map(len, self._banks.values())) >= self._most or changed is None:
             return model.detector.score(*seen, new)
         scores = bank.add(series.id, model.detector, *seen, new)
         if series.id in bank:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from models.bank import MISSING_MAX, Bank
+from models.bank import MISSING_MAX, SMALLEST, Bank
 from models.bank_members import Calibrations, Cores, Forests
 from models.calibration import TailCalibrator
 from models.density import CoreDistance
@@ -168,15 +168,15 @@ def test_a_series_named_twice_is_an_error(normal):
 def test_what_is_removed_leaves_room(normal):
     detector, t, v = normal
     bank = Bank()
-    for key in range(5):
+    for key in range(SMALLEST + 2):  # more than lie together at first
         bank.add(key, detector, t[:ROWS], v[:ROWS])
     taken = bank.nbytes
     bank.remove(2)
     bank.add("new", detector, t[:ROWS], v[:ROWS])
     assert bank.nbytes == taken
-    step = bank.step(["new", 0], t[[ROWS, ROWS]], v[[ROWS, ROWS]])
-    assert step.scores.score[0] == step.scores.score[1]
-    for key in (0, 1, 3, 4, "new", "never there"):
+    step = bank.step(["new", SMALLEST + 1, 0], t[[ROWS] * 3], v[[ROWS] * 3])
+    assert len(set(step.scores.score.tolist())) == 1
+    for key in (*range(SMALLEST + 2), "new", "never there"):
         bank.remove(key)
     assert (len(bank), bank.nbytes) == (0, 0)
 
