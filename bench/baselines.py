@@ -1,7 +1,7 @@
 """What one would do without Offbeat: plain detectors of one series, causal as ours is.
 
 Each takes values (n,) and gives scores (n,), high where a value is unusual, 0 for the first
-`models.ensemble.WARM` rows. A row is judged by the rows before it alone.
+`models.opinions.WARM` rows. A row is judged by the rows before it alone.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,7 +11,7 @@ import pandas as pd
 from sklearn.ensemble import IsolationForest
 
 from models.base import Array, Flags
-from models.ensemble import RECENT, WARM
+from models.opinions import RECENT, WARM
 
 #: Rows that the z scores look back on.
 WINDOW = 2000

@@ -21,27 +21,24 @@ from models.bank_shape import ShapeStates
 from models.base import Array, Flags, Integers
 from models.calibration import probability
 from models.density import CoreDistance
-from models.ensemble import (
+from models.ensemble import LARGEST_SCORE, Detector, Look, Scores
+from models.features import FEATURES, LEAD, decaying
+from models.forest import IsolationForest
+from models.grid import DRIFT, LARGEST, SHORT_GAP
+from models.members import DIRECT, LEARNING
+from models.opinions import (
     BODY,
     CALIBRATED,
     ECHO,
     ECHO_SPAN,
-    LARGEST_SCORE,
     MEAN,
     MEANS,
     NOVELTY,
     PLACE,
     SURPRISES,
-    Detector,
-    Look,
-    Scores,
     agreed,
     composed,
 )
-from models.features import FEATURES, LEAD, decaying
-from models.forest import IsolationForest
-from models.grid import DRIFT, LARGEST, SHORT_GAP
-from models.members import DIRECT, LEARNING
 from models.past import LARGEST as LARGEST_UNITS
 from models.suppression import BASE, LARGEST_RARITY, MARGIN
 from models.suppression import MEMORY as ALERT_MEMORY

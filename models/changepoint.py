@@ -81,8 +81,8 @@ class _Step(NamedTuple):
 def change_points(t_ms: Integers, values: Array) -> list[ChangePoint]:
     """Change points of timestamps (n,), ascending milliseconds, and values (n,), oldest first.
 
-    Values that are not finite are left out. What is told of a prefix of a series uses nothing beyond
-    it: asked again as rows come, this is the online detector (`latest`).
+    Values that are not finite are left out. What is told of a prefix of a series uses nothing
+    beyond it: asked again as rows come, this is the online detector (`latest`).
     """
     finite = np.isfinite(values)
     t, x = t_ms[finite], np.clip(values[finite], -LARGEST, LARGEST)

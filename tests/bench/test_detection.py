@@ -9,7 +9,7 @@ from rich.console import Console
 from bench import detection, detection_report, pace
 from bench.baselines import BASELINES, alarms, limit_at
 from bench.corpora import Series, labels_of, nab, shipped, write
-from models.ensemble import WARM
+from models.opinions import WARM
 from models.synthetic import daily, times, with_spike
 
 WEEK = 2016

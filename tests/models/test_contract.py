@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
-from models.ensemble import WARM, Detector
+from models.ensemble import Detector
+from models.opinions import WARM
 from models.synthetic import daily, times, with_spike
 
 ROWS = 900

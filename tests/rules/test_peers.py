@@ -88,7 +88,8 @@ def test_one_that_is_where_its_peers_are_and_usually_is_not_is_told_so(head: Hea
     put(head, region("eu-west"), usual)
     found = judged(head)
     assert active(found) == ["eu-west"]
-    assert found["eu-west"].expectation.startswith("usually 0.401 when its 5 peers are between 0.0198 ")
+    said = found["eu-west"].expectation
+    assert said.startswith("usually 0.401 when its 5 peers are between 0.0198 ")
 
 
 def test_one_that_stands_still_is_told_so(head: Head) -> None:
