@@ -17,7 +17,8 @@ from models.forest import Heaps, IsolationForest, Singles
 #: Where there is no core point: further than any that is.
 _NOWHERE = np.float32(1e30)
 #: Series whose trees are descended together: what that takes stays in the processor's cache.
-_AT_ONCE = 128
+_AT_ONCE = 256
+_FEATURE_BITS, _FEATURE = np.uint32(8), np.uint32(255)
 
 _Nodes = NDArray[Any]
 
@@ -69,14 +70,14 @@ class Forests:
 
     Nodes of all trees of a series lie level by level, first the roots; the right child follows the
     left one. A leaf leads to itself: it looks at a column where nothing is, and its threshold is
-    the path length.
+    the path length. A node's way is its feature and, above those 8 bits, how far on the left child
+    is: what is looked up together lies together.
     """
 
     def __init__(self, size: int, trees: int, depth: int, width: int) -> None:
         self._trees, self._depth, self._width = trees, depth, width
-        self._feature = np.zeros(0, np.int8)
+        self._way = np.zeros(0, np.uint32)
         self._threshold = np.zeros(0, np.float32)
-        self._ahead = np.zeros(0, np.uint16)  # nodes from a node to its left child
         self._begin = np.zeros(size, np.int64)
         self._room = np.zeros(size, np.int64)
         self._end = 0
@@ -87,30 +88,29 @@ class Forests:
         heaps = Heaps(*(array[0] for array in forest.heaps_))
         if len(heaps.feature) != self._trees or heaps.length.shape[1] > 1 << self._depth:
             raise ValueError("forest: another number of trees or rows than this stack holds")
-        feature, threshold, ahead = _levels(heaps, self._width)
-        n = len(feature)
+        way, threshold = _levels(heaps, self._width)
+        n = len(way)
         if n > self._room[row]:
             self._room[row] = 0
             self._reserve(n)
             self._begin[row], self._room[row] = self._end, n
             self._end += n
         own = slice(int(self._begin[row]), int(self._begin[row]) + n)
-        self._feature[own], self._threshold[own], self._ahead[own] = feature, threshold, ahead
+        self._way[own], self._threshold[own] = way, threshold
         self._expected[row] = max(forest.expected_, 1.0)
 
     def _reserve(self, more: int) -> None:
         """Have room for so many more nodes: what nobody uses goes, or all grows by half."""
-        if self._end + more <= len(self._feature):
+        if self._end + more <= len(self._way):
             return
         live = np.flatnonzero(self._room)
         live = live[np.argsort(self._begin[live])]
         begin = np.cumsum(np.append(0, self._room[live]))
         end = self._begin[live] + self._room[live]
         old = [slice(*ends) for ends in np.stack((self._begin[live], end), axis=1).tolist()]
-        total = max(int(1.5 * (begin[-1] + more)), len(self._feature))
-        self._feature = _moved(self._feature, old, total)
+        total = max(int(1.5 * (begin[-1] + more)), len(self._way))
+        self._way = _moved(self._way, old, total)
         self._threshold = _moved(self._threshold, old, total)
-        self._ahead = _moved(self._ahead, old, total)
         self._begin[live], self._end = begin[:-1], int(begin[-1])
 
     def score(self, rows: Integers, X: Array) -> Array:
@@ -130,24 +130,25 @@ class Forests:
         column = np.arange(n)[:, None] * (self._width + 1)
         node = begin[:, None] + np.arange(self._trees)
         shape = node.shape
-        feature, value = np.empty(shape, np.int8), np.empty(shape, np.float32)
-        threshold, ahead = np.empty(shape, np.float32), np.empty(shape, np.uint16)
-        place, right = np.empty(shape, np.int64), np.empty(shape, np.bool_)
+        way, place = np.empty(shape, np.uint32), np.empty(shape, np.int64)
+        value, threshold = np.empty(shape, np.float32), np.empty(shape, np.float32)
+        right = np.empty(shape, np.bool_)
         for _ in range(self._depth):  # every index is in range: "clip" only skips asking
-            self._feature.take(node, out=feature, mode="clip")
-            np.add(column, feature, out=place)
+            self._way.take(node, out=way, mode="clip")
+            np.bitwise_and(way, _FEATURE, out=place)
+            place += column
             flat.take(place, out=value, mode="clip")
             self._threshold.take(node, out=threshold, mode="clip")
             np.greater(value, threshold, out=right)
-            self._ahead.take(node, out=ahead, mode="clip")
-            node += ahead
+            way >>= _FEATURE_BITS
+            node += way
             node += right
         return np.asarray(self._threshold.take(node).mean(axis=1, dtype=np.float64))
 
     @property
     def nbytes(self) -> int:
         """Bytes of the whole stack."""
-        stacked = (self._feature, self._threshold, self._ahead, self._begin, self._room)
+        stacked = (self._way, self._threshold, self._begin, self._room)
         return sum(array.nbytes for array in stacked) + self._expected.nbytes
 
 
@@ -221,31 +222,29 @@ def _between(
     return np.where(apart, slope * (x - left) + low, low)
 
 
-def _levels(heaps: Heaps, width: int) -> tuple[_Nodes, Singles, NDArray[np.uint16]]:
-    """Nodes of heaps (trees, slots), level by level: feature, threshold, way to the left child."""
+def _levels(heaps: Heaps, width: int) -> tuple[NDArray[np.uint32], Singles]:
+    """Nodes of heaps (trees, slots), level by level: their ways and thresholds."""
     trees, inner = heaps.feature.shape
     depth = int(np.log2(inner + 1))
     tree, place = np.arange(trees), np.zeros(trees, np.int64)
-    features, thresholds, aheads = [], [], []
+    ways, thresholds = [], []
     for level in range(depth + 1):
         n = len(tree)
         at = (1 << level) - 1 + place
-        feature = np.full(n, width, np.int8)
+        way = np.full(n, width, np.uint32)
         threshold = heaps.length[tree, place << (depth - level)]
-        ahead = np.zeros(n, np.uint16)
         if level < depth:
             split = np.flatnonzero(np.isfinite(heaps.threshold[tree, at]))
-            feature[split] = heaps.feature[tree, at][split]
             threshold[split] = heaps.threshold[tree, at][split]
-            ahead[split] = n - split + 2 * np.arange(len(split))
+            ahead = n - split + 2 * np.arange(len(split))
+            way[split] = heaps.feature[tree, at][split] + (ahead << _FEATURE_BITS)
         else:
             split = np.zeros(0, np.int64)
-        features.append(feature)
+        ways.append(way)
         thresholds.append(threshold)
-        aheads.append(ahead)
         tree = np.repeat(tree[split], 2)
         place = (2 * place[split][:, None] + np.arange(2)).ravel()
-    return np.concatenate(features), np.concatenate(thresholds), np.concatenate(aheads)
+    return np.concatenate(ways), np.concatenate(thresholds)
 
 
 def _moved(array: _Nodes, parts: list[slice], size: int) -> _Nodes:
