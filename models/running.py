@@ -11,6 +11,9 @@ from models.base import Array, ArrayMap, Arrays, Integers, floats
 MOST = 5.0
 #: Rows from which on a mean is so settled that it needs help to follow: a change of units, say.
 SETTLED = 300
+#: After so many rows most of which are larger than the limit, they are no freaks. One freak value
+#: is in means over 60 rows and makes as many errors.
+FOLLOWED = 150
 #: Bins of a day, and how many rows' weight the overall size has in each.
 BINS, PRIOR_ROWS = 24, 10.0
 #: What a day keeps of the weight of the days before it.
@@ -22,25 +25,26 @@ class Size:
 
     def __init__(self, half_life: float) -> None:
         self.half_life, self.mean, self.rows = half_life, 0.0, 0
+        self._over = 0
 
-    def most(self, sizes: Array) -> float:
-        """What one of `sizes` (n,) counts at most; if most of them are larger, none is a freak."""
-        limit = MOST * self.mean
-        if self.rows < SETTLED:
-            return limit
-        middle = float(np.median(sizes))
-        return MOST * middle if middle > limit else limit
-
-    def learn(self, sizes: Array) -> None:
-        """Take sizes (n,) in."""
+    def learn(self, sizes: Array) -> Array:
+        """Take sizes (n,) in; as what they count, freaks cut down."""
         n = len(sizes)
         if not n:
-            return
+            return sizes
         if self.rows >= 10 and self.mean > 0:
-            sizes = np.minimum(sizes, self.most(sizes))
+            sizes = np.minimum(sizes, self._most(sizes))
         self.rows += n
         rate = max(1.0 - 0.5 ** (n / self.half_life), n / self.rows)
         self.mean += (float(sizes.mean()) - self.mean) * rate
+        return sizes
+
+    def _most(self, sizes: Array) -> float:
+        """What one of `sizes` (n,) counts at most; more if most have been larger for a while."""
+        limit = MOST * self.mean
+        middle = float(np.median(sizes))
+        self._over = self._over + len(sizes) if self.rows >= SETTLED and middle > limit else 0
+        return MOST * middle if self._over >= FOLLOWED else limit
 
 
 class SizeOfDay:
@@ -61,9 +65,7 @@ class SizeOfDay:
         """Take sizes (n,) at grid indices (n,) in."""
         if not len(sizes):
             return
-        usual = self.overall.mean
-        cut = np.minimum(sizes, self.overall.most(sizes)) if usual > 0 else sizes
-        self.overall.learn(sizes)
+        cut = self.overall.learn(sizes)
         kept, place = DAILY_MEMORY ** (len(sizes) / self.day), self._bin(index)
         self._sum = kept * self._sum + np.bincount(place, cut, self.bins)
         self._rows = kept * self._rows + np.bincount(place, minlength=self.bins)

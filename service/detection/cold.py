@@ -24,7 +24,7 @@ from service.storage.columns import Columns, Times
 log = structlog.get_logger(__name__)
 
 #: Rows of a series that are judged at most at a time: of a history that comes in whole, the newest.
-#: Training judges the rest.
+#: Of a stream that brings more between two looks it is the newest alone. Training judges the rest.
 NEWEST = 30
 #: Rows that are judged together.
 _TOGETHER = 8192
@@ -197,7 +197,8 @@ def _row(series: Series, samples: Columns, since: int) -> _Row | None:
     counter = series.metric_type is MetricType.COUNTER
     seen = counters.rates(samples) if counter else samples
     new = len(seen.t) - int(np.searchsorted(seen.t, since, side="right"))
-    new = min(new, NEWEST, len(seen.t) - BESIDE_ROWS)
+    most = NEWEST if new <= NEWEST or not since else 1
+    new = min(new, most, len(seen.t) - BESIDE_ROWS)
     return _Row(series, samples, seen, new) if new > 0 else None
 
 

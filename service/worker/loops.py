@@ -37,6 +37,8 @@ _SEAL_SECONDS = 5.0
 #: Of one look at new points, the time for series whose models have to be read first, and the time
 #: for forecasts that are due.
 _SPARE_SECONDS = 2.0
+#: Of the time, what judging a tenant's series without a model takes at most.
+_COLD_SHARE = 0.2
 #: Samples in the picture of a notification.
 _CHART_POINTS = 288
 
@@ -54,6 +56,7 @@ class Worker:
         self._index = SeriesIndex()
         self._dirty: dict[str, set[int]] = {}
         self._scored: dict[tuple[str, int], int] = {}
+        self._cold_again: dict[str, float] = {}
 
     @property
     def shards(self) -> list[int]:
@@ -132,6 +135,7 @@ class Worker:
         self._w.scorer.forget(tenant)
         self._w.engine.forget(tenant)
         self._index.forget(tenant)
+        self._cold_again.pop(tenant, None)
         self._w.feedback.forget(tenant)
         self._w.cold_scorer.forget(tenant)
         self._w.standings.forget(tenant)
@@ -191,10 +195,16 @@ class Worker:
             return
         begun = time.perf_counter()
         written, scored, waiting = await asyncio.to_thread(self._score, tenant, work)
-        for series, found in await asyncio.to_thread(self._score_cold, tenant, cold, trained):
-            written += found
-            scored[tenant, series.id] = int(found[0][1].t[-1])
-            telemetry.POINTS_SCORED.inc(len(found[0][1].t))
+        if time.monotonic() < self._cold_again.get(tenant, 0.0):
+            # for the next look, which comes no sooner for that
+            self._dirty.setdefault(tenant, set()).update(series.id for series in cold)
+        else:
+            turn = time.monotonic()
+            for series, found in await asyncio.to_thread(self._score_cold, tenant, cold, trained):
+                written += found
+                scored[tenant, series.id] = int(found[0][1].t[-1])
+                telemetry.POINTS_SCORED.inc(len(found[0][1].t))
+            self._cold_again[tenant] = time.monotonic() + (time.monotonic() - turn) / _COLD_SHARE
         telemetry.SCORING_SECONDS.observe(time.perf_counter() - begun)
         if written:
             await self._w.writer.write(tenant, written)
