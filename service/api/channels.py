@@ -29,7 +29,7 @@ class SlackBody(_Body):
 
     type: Literal["slack"]
     webhook_url: str = Field(
-        max_length=2048, examples=["https://hooks.slack.com/services/T000/B000/XXXX"]
+        max_length=2048, examples=["https://hooks.slack.com/services/T01234567/B01234567/secret"]
     )
 
 

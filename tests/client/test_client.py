@@ -2,7 +2,6 @@
 
 import logging
 import math
-import os
 import signal
 import subprocess
 import sys
@@ -332,7 +331,6 @@ def test_instruments_are_recorded_once_an_interval(receiver: Receiver) -> None:
     }
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 def test_a_forked_child_starts_anew(receiver: Receiver) -> None:
     program = """
 import os, sys

@@ -3,31 +3,23 @@
 import json
 import os
 import re
-import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
+from service.supervisor import free_port
+from tests.support.roles import wait_until
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs" / "tutorial.md").read_text()
 DEADLINE = 60.0
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def until(holds: Callable[[], object], what: str) -> None:
-    end = time.monotonic() + DEADLINE
-    while not holds():
-        assert time.monotonic() < end, f"{what}: not within {DEADLINE:.0f} s"
-        time.sleep(0.1)
+    wait_until(holds, DEADLINE, f"{what}: not within {DEADLINE:.0f} s")
 
 
 class Terminal:
@@ -64,7 +56,7 @@ class Terminal:
 @pytest.fixture
 def ports() -> dict[str, str]:
     """The page's ports, and free ones to use instead."""
-    return {"8000": str(free_port()), "9009": str(free_port())}
+    return {"8000": str(free_port("127.0.0.1")), "9009": str(free_port("127.0.0.1"))}
 
 
 @pytest.fixture

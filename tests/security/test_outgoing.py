@@ -278,7 +278,7 @@ def test_bad_urls_are_refused_when_configured(url: str) -> None:
 @pytest.mark.parametrize(
     "url",
     [
-        "https://hooks.slack.com/services/T000/B000/XXXX",
+        "https://hooks.slack.com/services/T01234567/B01234567/secret",
         "https://example.com:8443/hook?token=1",
         "http://example.com/",
         "https://münchen.example.com/",

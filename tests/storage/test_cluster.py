@@ -33,6 +33,7 @@ from service.storage.wake import WakeUps
 from service.wiring import Wiring
 from service.worker import Worker
 from tests.support.redis_cluster import Cluster
+from tests.support.roles import wait_until
 from tests.support.whole import calling, headers_of, made
 
 HOUR = 3_600_000
@@ -229,6 +230,7 @@ async def test_a_slot_that_moves_under_load_loses_nothing(
     writer, reader = LogWriter(client, 1, 10_000), LogReader(client)
     chunks, leases = ChunkWriter(client, HOUR, 24 * HOUR), Leases(client, "w", 60)
     acknowledged: list[int] = []
+    tried = [0] * 4
     over = False
 
     async def send(place: int) -> None:
@@ -240,6 +242,8 @@ async def test_a_slot_that_moves_under_load_loses_nothing(
                 await writer.append("acme", batch)
             except Unavailable:
                 continue
+            finally:
+                tried[place] += 1
             acknowledged.append(number)
             number += 4
 
@@ -263,10 +267,15 @@ async def test_a_slot_that_moves_under_load_loses_nothing(
 
         await until(reached_it)
 
+    def one_more() -> None:
+        """Between two keys, so that somebody writes while some have moved and some have not."""
+        before = sum(tried)
+        wait_until(lambda: sum(tried) > before, 10, "nobody writes")
+
     try:
         for _ in range(3):
             await fifty_more()
-            await asyncio.to_thread(cluster.move, keys.log(0), lambda: time.sleep(0.01))
+            await asyncio.to_thread(cluster.move, keys.log(0), one_more)
         await fifty_more()
     finally:
         over = True

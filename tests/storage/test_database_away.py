@@ -41,7 +41,7 @@ async def test_all_who_wait_for_one_answer_hear_that_there_is_none(
     known: Remembered[str, int] = Remembered(ManualClock(), 2.0)
 
     async def silent() -> int:
-        await asyncio.sleep(60)
+        await asyncio.Event().wait()
         return 1
 
     async def answers() -> int:
