@@ -1,35 +1,18 @@
 """From samples to an alert: a worker, a trained model and a rule that has a budget."""
 
 import asyncio
-from collections.abc import AsyncIterator
 
 import numpy as np
 import pytest
-from redis.asyncio import Redis
 
 from service.domain.alerts import AlertState
 from service.domain.clock import SystemClock
 from service.domain.series import ALERT, SCORE, Series
-from service.settings import Settings
-from service.storage.append import LogWriter
-from service.storage.columns import Batch
-from service.wiring import Wiring, prepare, wired
-from service.worker import Worker
-from tests.support import whole
+from service.wiring import Wiring
+from tests.support.whole import record, until_true, working
 
 PLAYS = Series.of("plays", {"region": "eu"})
 ROWS, STEP_MS = 700, 1000
-
-
-@pytest.fixture
-async def parts(settings: Settings, redis: Redis) -> AsyncIterator[Wiring]:
-    fast = settings.model_copy(
-        update={"worker_lease_seconds": 1.0, "alert_evaluation_interval": 0.2}
-    )
-    await prepare(fast)
-    async with wired(fast) as made:
-        await made.tenants.create("acme", "Acme", "test")
-        yield made
 
 
 @pytest.mark.slow
@@ -40,40 +23,32 @@ async def test_an_anomaly_that_goes_on_is_one_alert(parts: Wiring) -> None:
     t = end - STEP_MS * np.arange(ROWS, dtype=np.int64)[::-1]
     v = 50 + np.sin(np.arange(ROWS) / 20) + np.random.default_rng(0).normal(0, 0.05, ROWS)
     v[ROWS - 20 :] += 6.0
-    log = LogWriter(parts.redis, parts.settings.log_shards, 1000)
-    await parts.registry.register("acme", [PLAYS])
 
     async def send(first: int, last: int) -> None:
-        ids = np.full(last - first, PLAYS.id, np.int64)
-        await log.append("acme", Batch(ids, t[first:last], v[first:last]))
+        await record(parts, PLAYS, t[first:last], v[first:last])
 
-    stop = asyncio.Event()
-    worker = Worker(parts)
-    running = asyncio.create_task(worker.run(stop))
     scores = PLAYS.derived(SCORE)
 
-    def scored(row: int) -> bool:
-        found = worker.head.columns("acme", scores.id).t
-        return len(found) > 0 and int(found[-1]) == int(t[row])
+    async with working(parts) as worker:
 
-    try:
+        def scored(row: int) -> bool:
+            found = worker.head.columns("acme", scores.id).t
+            return len(found) > 0 and int(found[-1]) == int(t[row])
+
         await send(0, ROWS - 40)
-        await whole.until_true(lambda: len(worker.head.columns("acme", PLAYS.id).t) == ROWS - 40)
+        await until_true(lambda: len(worker.head.columns("acme", PLAYS.id).t) == ROWS - 40)
         assert (await parts.trainer.run(["acme"])).trained == 1
+        await asyncio.to_thread(parts.trainer.close)
         await send(ROWS - 40, ROWS - 20)
-        await whole.until_true(lambda: scored(ROWS - 21))
+        await until_true(lambda: scored(ROWS - 21))
         assert parts.engine.open("acme") == []
         await send(ROWS - 20, ROWS)
-        await whole.until_true(lambda: parts.engine.open("acme"))
+        await until_true(lambda: parts.engine.open("acme"))
         (alert,) = parts.engine.open("acme")
         assert alert.state is AlertState.FIRING
         assert alert.expectation.startswith("unlike its past, as happens ")
         assert "over 1 series; seen 5" in alert.expectation
         spoken = worker.head.columns("acme", PLAYS.derived(ALERT).id)
         assert (spoken.t[spoken.v > 0.99999] >= t[ROWS - 20]).all()
-    finally:
-        stop.set()
-        await asyncio.wait_for(running, 20)
-        await asyncio.to_thread(parts.trainer.close)
     every, _ = await parts.alerts.history("acme")
     assert [alert.episode for alert in every] == [1]

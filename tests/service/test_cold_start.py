@@ -1,45 +1,24 @@
 """A worker and a series without a model: judged and shown from its first rows, waking nobody."""
 
-import asyncio
-from collections.abc import AsyncIterator
-
 import numpy as np
 import pytest
-from redis.asyncio import Redis
 
 from service.detection import standing
 from service.detection.records import ModelRecord, ModelState
 from service.domain.clock import SystemClock
 from service.domain.series import EXPECTED_UPPER, SCORE, Series
-from service.settings import Settings
-from service.storage.append import LogWriter
-from service.storage.columns import Batch
-from service.wiring import Wiring, prepare, wired
-from service.worker import Worker
-from tests.support import whole
+from service.wiring import Wiring
+from tests.support.whole import record, until, until_true, working
 
 PLAYS = Series.of("plays", {"region": "eu"})
 RULE = {"name": "Unlike its past", "query": "plays", "condition": "anomaly", "threshold": 0.99}
 
 
-@pytest.fixture
-async def parts(settings: Settings, redis: Redis) -> AsyncIterator[Wiring]:
-    fast = settings.model_copy(
-        update={"worker_lease_seconds": 1.0, "alert_evaluation_interval": 0.2}
-    )
-    await prepare(fast)
-    async with wired(fast) as made:
-        await made.tenants.create("acme", "Acme", "test")
-        yield made
-
-
 async def send(parts: Wiring, values: np.ndarray) -> np.ndarray:
     """The last minutes, one value each; their times."""
-    await parts.registry.register("acme", [PLAYS])
     now = int(SystemClock().now() * 1000)
     t = now - 60_000 * np.arange(len(values), dtype=np.int64)[::-1]
-    log = LogWriter(parts.redis, parts.settings.log_shards, 1000)
-    await log.append("acme", Batch(np.full(len(t), PLAYS.id, np.int64), t, values))
+    await record(parts, PLAYS, t, values)
     return t
 
 
@@ -50,10 +29,7 @@ async def test_it_is_judged_and_alerts_nobody_until_enough_is_known(
     rule = await parts.rules.create("acme", RULE, "test")
     values = 50.0 + np.random.default_rng(0).normal(size=40)
     values[-1] = 500.0
-    stop = asyncio.Event()
-    worker = Worker(parts)
-    running = asyncio.create_task(worker.run(stop))
-    try:
+    async with working(parts) as worker:
         t = await send(parts, values)
         scores = PLAYS.derived(SCORE)
 
@@ -61,7 +37,7 @@ async def test_it_is_judged_and_alerts_nobody_until_enough_is_known(
             found = worker.head.columns("acme", scores.id)
             return len(found.t) > 0 and int(found.t[-1]) == int(t[-1])
 
-        await whole.until_true(scored)
+        await until_true(scored)
         assert worker.head.columns("acme", scores.id).v[-1] > 0.99
         upper = worker.head.columns("acme", PLAYS.derived(EXPECTED_UPPER).id)
         assert 50 < upper.v[-1] < 60
@@ -69,7 +45,7 @@ async def test_it_is_judged_and_alerts_nobody_until_enough_is_known(
         async def told() -> dict[str, str]:
             return await parts.rule_health.errors("acme")
 
-        await whole.until(told)
+        await until(told)
         assert (await told())[rule.rule.id] == (
             '1 series is unlike its past and opens no alert: plays{region="eu"}: too little is '
             "known of it (confidence 0.00, 0.5 is needed)"
@@ -89,9 +65,6 @@ async def test_it_is_judged_and_alerts_nobody_until_enough_is_known(
                 )
             ]
         )
-        await whole.until_true(lambda: parts.engine.open("acme"))
+        await until_true(lambda: parts.engine.open("acme"))
         (alert,) = parts.engine.open("acme")
         assert alert.expectation.startswith("expected ")
-    finally:
-        stop.set()
-        await asyncio.wait_for(running, 20)

@@ -15,9 +15,8 @@ from service.domain.tenants import Role
 from service.settings import Settings
 from service.storage.columns import Columns
 from service.wiring import Wiring
-from service.worker import Worker
 from tests.support.seed import Seed, times
-from tests.support.whole import calling, headers_of, made, until
+from tests.support.whole import calling, headers_of, made, until, working
 
 PLAYS = Series.of("plays", {"region": "eu"})
 RULE = {"name": "Odd", "query": "plays", "condition": "anomaly", "threshold": 0.999}
@@ -48,9 +47,7 @@ async def test_noise_ends_the_alert_and_keeps_its_like_away(
     told = [(PLAYS, Columns(at, np.array([7.0])))]
     told.append((PLAYS.derived(SCORE), Columns(at, np.array([0.9993]))))
     await parts.registry.register("acme", [series for series, _ in told])
-    stop = asyncio.Event()
-    running = asyncio.create_task(Worker(parts).run(stop))
-    try:
+    async with working(parts):
         await parts.writer.write("acme", told)
 
         async def active() -> list[str]:
@@ -74,9 +71,6 @@ async def test_noise_ends_the_alert_and_keeps_its_like_away(
         assert shown["threshold"]["text"] == "threshold 0.9995 (raised from 0.999 by 1 × noise)"
         await client.post(f"/alerts/{alert}/feedback", json={"verdict": "useful"})
         await until(active)
-    finally:
-        stop.set()
-        await asyncio.wait_for(running, 20)
 
 
 @pytest.mark.slow

@@ -1,17 +1,10 @@
 """From requests to an alert: samples and a rule through the API, a worker that compares."""
 
-import asyncio
-from collections.abc import AsyncIterator
-
 import numpy as np
-import pytest
-from redis.asyncio import Redis
 
 from service.domain.clock import SystemClock
 from service.domain.tenants import Role
-from service.settings import Settings
-from service.wiring import Wiring, prepare, wired
-from service.worker import Worker
+from service.wiring import Wiring
 from tests.support import whole
 
 REGIONS = ("ap-south", "eu-north", "eu-west", "us-east", "us-west")
@@ -22,17 +15,6 @@ RULE = {
     "peers_by": "job",
     "window": "20m",
 }
-
-
-@pytest.fixture
-async def parts(settings: Settings, redis: Redis) -> AsyncIterator[Wiring]:
-    fast = settings.model_copy(
-        update={"worker_lease_seconds": 1.0, "alert_evaluation_interval": 0.2}
-    )
-    await prepare(fast)
-    async with wired(fast) as made:
-        await made.tenants.create("acme", "Acme", "test")
-        yield made
 
 
 async def test_an_alert_names_the_peers_of_the_odd_one(parts: Wiring) -> None:
@@ -48,23 +30,17 @@ async def test_an_alert_names_the_peers_of_the_odd_one(parts: Wiring) -> None:
         for name in REGIONS
         for i in range(180)
     ]
-    stop = asyncio.Event()
-    running = asyncio.create_task(Worker(parts).run(stop))
-    async with whole.calling(parts, headers) as client:
-        try:
-            sent = await client.post("/analytics/metrics", json=samples)
-            assert sent.status_code in (200, 202), sent.text
-            made = await client.post("/alerts/rules", json=RULE)
-            assert made.status_code == 201, made.text
-            assert (made.json()["peers_by"], made.json()["window"]) == (["job"], "20m")
-            fields = {k: v for k, v in made.json().items() if k in RULE}
-            again = await client.put(made.headers["Location"], json=fields)
-            assert again.status_code == 200, again.text
-            await whole.until_true(lambda: parts.engine.open("acme"), seconds=60)
-            (alert,) = (await client.get("/alerts/active/acme")).json()["items"]
-        finally:
-            stop.set()
-            await asyncio.wait_for(running, 20)
+    async with whole.calling(parts, headers) as client, whole.working(parts):
+        sent = await client.post("/analytics/metrics", json=samples)
+        assert sent.status_code in (200, 202), sent.text
+        made = await client.post("/alerts/rules", json=RULE)
+        assert made.status_code == 201, made.text
+        assert (made.json()["peers_by"], made.json()["window"]) == (["job"], "20m")
+        fields = {k: v for k, v in made.json().items() if k in RULE}
+        again = await client.put(made.headers["Location"], json=fields)
+        assert again.status_code == 200, again.text
+        await whole.until_true(lambda: parts.engine.open("acme"), seconds=60)
+        (alert,) = (await client.get("/alerts/active/acme")).json()["items"]
     assert alert["labels"]["region"] == "eu-west"
     assert alert["value"] == 0.31
     assert alert["expectation"].startswith("its 4 peers are between 0.0")

@@ -13,8 +13,7 @@ from service.settings import Settings
 from service.storage import keys
 from service.storage.columns import Columns
 from service.storage.redis import ask
-from service.wiring import prepare, wired
-from service.worker import Worker, loops
+from service.worker import loops
 from tests.support import whole
 
 HOUR = 3_600_000
@@ -28,13 +27,8 @@ async def test_what_is_over_is_sealed_and_late_samples_are_sealed_again(
     settings = settings.model_copy(update={"chunk_seconds": 3600.0, "log_shards": 2})
     begin = int(time.time() * 1000) // HOUR * HOUR - 5 * HOUR
     clock = ManualClock(begin / 1000)
-    await prepare(settings)
-    async with wired(settings, clock) as parts:
+    async with whole.made(settings, clock) as parts, whole.working(parts):
         shard = keys.shard_of("acme", 2)
-        await parts.tenants.create("acme", "Acme", "test")
-        stop = asyncio.Event()
-        worker = Worker(parts)
-        running = asyncio.create_task(worker.run(stop))
 
         async def send(t: np.ndarray, v: np.ndarray) -> None:
             await parts.writer.write("acme", [(CPU, Columns(t, v))])
@@ -70,5 +64,3 @@ async def test_what_is_over_is_sealed_and_late_samples_are_sealed_again(
         )
         read = (await parts.source.read("acme", [CPU.id], begin, begin + 2 * HOUR))[CPU.id]
         assert len(read.t) == 725
-        stop.set()
-        await asyncio.wait_for(running, 20)

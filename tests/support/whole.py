@@ -5,12 +5,17 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import httpx
+import numpy as np
 
 from service.app import create_app
 from service.domain.clock import Clock
+from service.domain.series import Series
 from service.domain.tenants import PLATFORM, Role
 from service.settings import Settings
+from service.storage.append import LogWriter
+from service.storage.columns import Batch
 from service.wiring import Wiring, wired
+from service.worker import Worker
 from tests.support.migrated import migrated
 
 
@@ -42,6 +47,26 @@ def calling(parts: Wiring, headers: dict[str, str] | None = None) -> httpx.Async
     return httpx.AsyncClient(
         transport=transport, base_url="http://offbeat.test", headers=headers or {}
     )
+
+
+@asynccontextmanager
+async def working(parts: Wiring) -> AsyncIterator[Worker]:
+    """A worker that runs until the end of the block."""
+    stop = asyncio.Event()
+    worker = Worker(parts)
+    running = asyncio.create_task(worker.run(stop))
+    try:
+        yield worker
+    finally:
+        stop.set()
+        await asyncio.wait_for(running, 20)
+
+
+async def record(parts: Wiring, series: Series, t: np.ndarray, v: np.ndarray) -> None:
+    """Write acme's samples to the log, as a request does: `t` in milliseconds (n,), `v` (n,)."""
+    await parts.registry.register("acme", [series])
+    log = LogWriter(parts.redis, parts.settings.log_shards, 1000)
+    await log.append("acme", Batch(np.full(len(t), series.id, np.int64), t, v))
 
 
 async def until(condition: Callable[[], Awaitable[object]], seconds: float = 15) -> None:
