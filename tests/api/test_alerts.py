@@ -1,36 +1,21 @@
 """Alerts over HTTP: what is active, what was, the timeline of one, and taking care of it."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import httpx
 import pytest
-from redis.asyncio import Redis
 
 from service.alerts.engine import AlertEngine
 from service.domain.alerts import Alert
 from service.domain.clock import ManualClock
 from service.domain.rules import Severity
 from service.domain.tenants import Role
-from service.settings import Settings
 from service.wiring import Wiring
 from tests.support.alerting import POLICY, RULE, TENANT, judged
-from tests.support.whole import calling, headers_of, made
+from tests.support.whole import headers_of
 
 Headers = dict[str, str]
-
-
-@pytest.fixture
-async def parts(settings: Settings, clock: ManualClock, redis: Redis) -> AsyncIterator[Wiring]:
-    async with made(settings, clock) as parts:
-        yield parts
-
-
-@pytest.fixture
-async def client(parts: Wiring) -> AsyncIterator[httpx.AsyncClient]:
-    async with calling(parts) as client:
-        yield client
 
 
 @pytest.fixture

@@ -1,43 +1,33 @@
 """The reading side of the API, on real stores."""
 
 import math
-from typing import Any
 
 import httpx
 import numpy as np
 import pytest
-from fastapi import FastAPI
 
-from service.api import analytics
 from service.domain.clock import iso
 from service.domain.series import SCORE, Series
 from service.domain.tenants import Role
 from service.storage.sealing import Sealer
+from service.wiring import Wiring
 from tests.support.seed import BUCKET_MS, Seed, ahead, times
 from tests.support.whole import key_of
 
-House = Any
+
+@pytest.fixture
+def seed(parts: Wiring) -> Seed:
+    return Seed(parts.redis, parts.database, parts.clock.now(), shards=parts.settings.log_shards)
 
 
 @pytest.fixture
-def app(app: FastAPI) -> FastAPI:
-    app.include_router(analytics.router)
-    return app
+async def reader(parts: Wiring, seed: Seed) -> dict[str, str]:
+    return {"X-API-Key": await key_of(parts, "acme", Role.READER)}
 
 
 @pytest.fixture
-def seed(house: House) -> Seed:
-    return Seed(house.redis, house.database, house.clock.now(), shards=house.settings.log_shards)
-
-
-@pytest.fixture
-async def reader(house: House, seed: Seed) -> dict[str, str]:
-    return {"X-API-Key": await key_of(house, "acme", Role.READER)}
-
-
-@pytest.fixture
-async def stranger(house: House, seed: Seed) -> dict[str, str]:
-    return {"X-API-Key": await key_of(house, "other", Role.OPERATOR)}
+async def stranger(parts: Wiring, seed: Seed) -> dict[str, str]:
+    return {"X-API-Key": await key_of(parts, "other", Role.OPERATOR)}
 
 
 async def drop(seed: Seed) -> Series:
@@ -329,16 +319,16 @@ async def test_another_tenants_things_look_like_missing_ones(
     assert (await client.post("/dashboard/acme/link", headers=stranger)).status_code == 404
 
 
-async def test_a_writer_may_not_read(client: httpx.AsyncClient, seed: Seed, house: House) -> None:
-    writer = {"X-API-Key": await key_of(house, "acme", Role.WRITER)}
+async def test_a_writer_may_not_read(client: httpx.AsyncClient, seed: Seed, parts: Wiring) -> None:
+    writer = {"X-API-Key": await key_of(parts, "acme", Role.WRITER)}
     assert (await client.get("/analytics/dashboard/acme", headers=writer)).status_code == 403
 
 
 async def test_a_link_logs_in_once(
-    client: httpx.AsyncClient, seed: Seed, house: House, reader: dict[str, str]
+    client: httpx.AsyncClient, seed: Seed, parts: Wiring, reader: dict[str, str]
 ) -> None:
     answer = await client.post("/dashboard/acme/link", headers=reader)
     url = answer.json()["url"]
     assert url.startswith("http://offbeat.test/login/")
-    principal = await house.sessions.redeem(url.rsplit("/", 1)[1])
+    principal = await parts.sessions.redeem(url.rsplit("/", 1)[1])
     assert (principal.role, principal.tenant) == (Role.READER, "acme")

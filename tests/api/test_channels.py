@@ -4,27 +4,18 @@ from collections.abc import AsyncIterator
 
 import httpx
 import pytest
-from redis.asyncio import Redis
 from sqlalchemy import select
 
-from service.domain.clock import ManualClock
 from service.domain.tenants import PLATFORM, Role
 from service.notify.dispatcher import Dispatcher
 from service.security.audit import page
-from service.settings import Settings
 from service.storage.sql.tables import channels as channels_table
 from service.wiring import Wiring
 from tests.support.receivers import http_receiver
-from tests.support.whole import calling, made
+from tests.support.whole import calling
 
 SLACK = {"type": "slack", "webhook_url": "https://hooks.slack.com/services/T000/B000/abcdWXYZ"}
 SECRET = "whsec_" + "c2VjcmV0" * 4
-
-
-@pytest.fixture
-async def parts(settings: Settings, clock: ManualClock, redis: Redis) -> AsyncIterator[Wiring]:
-    async with made(settings, clock) as parts:
-        yield parts
 
 
 @pytest.fixture

@@ -45,30 +45,30 @@ async def post(
 
 @makers
 async def test_a_body_may_come_in_pieces_and_the_first_header_of_a_name_counts(
-    house: Wiring, make: Callable[[Wiring], ASGIApp]
+    parts: Wiring, make: Callable[[Wiring], ASGIApp]
 ) -> None:
-    key = (await key_of(house, "acme", Role.WRITER)).encode()
-    other = (await key_of(house, "other", Role.READER)).encode()
+    key = (await key_of(parts, "acme", Role.WRITER)).encode()
+    other = (await key_of(parts, "other", Role.READER)).encode()
     pieces: list[Message] = [
         {"type": "http.request", "body": BODY[:9], "more_body": True},
         {"type": "http.request", "more_body": True},
         {"type": "http.request", "body": BODY[9:]},
     ]
     headers = [(b"x-api-key", key), (b"x-api-key", other), (b"x-request-id", b"one")]
-    start, body = await post(make(house), [*headers, (b"x-request-id", b"two")], pieces)
+    start, body = await post(make(parts), [*headers, (b"x-request-id", b"two")], pieces)
     assert (start["status"], body["body"]) == (200, b'{"accepted":2}')
     assert dict(start["headers"])[b"x-request-id"] == b"one"
 
 
 @makers
 async def test_who_hangs_up_in_the_middle_of_a_body_is_no_error(
-    house: Wiring, make: Callable[[Wiring], ASGIApp]
+    parts: Wiring, make: Callable[[Wiring], ASGIApp]
 ) -> None:
-    key = (await key_of(house, "acme", Role.WRITER)).encode()
+    key = (await key_of(parts, "acme", Role.WRITER)).encode()
     pieces: list[Message] = [
         {"type": "http.request", "body": BODY[:9], "more_body": True},
         {"type": "http.disconnect"},
     ]
     with capture_logs() as logs:
-        assert await post(make(house), [(b"x-api-key", key)], pieces) == []
+        assert await post(make(parts), [(b"x-api-key", key)], pieces) == []
     assert [line for line in logs if line["log_level"] == "error"] == []

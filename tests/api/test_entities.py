@@ -1,37 +1,26 @@
 """The joint score of an entity, through the API."""
 
-from typing import Any
-
 import httpx
 import numpy as np
 import pytest
-from fastapi import FastAPI
 
-from service.api import entities
 from service.domain.series import SCORE, Series
 from service.domain.tenants import Role
+from service.wiring import Wiring
 from tests.support.seed import Seed, times
 from tests.support.whole import key_of
 
-House = Any
-
 
 @pytest.fixture
-def app(app: FastAPI) -> FastAPI:
-    app.include_router(entities.router)
-    return app
-
-
-@pytest.fixture
-def seed(house: House) -> Seed:
-    return Seed(house.redis, house.database, house.clock.now(), shards=house.settings.log_shards)
+def seed(parts: Wiring) -> Seed:
+    return Seed(parts.redis, parts.database, parts.clock.now(), shards=parts.settings.log_shards)
 
 
 async def test_metrics_of_a_host_are_judged_together(
-    client: httpx.AsyncClient, house: House, seed: Seed
+    client: httpx.AsyncClient, parts: Wiring, seed: Seed
 ) -> None:
-    key = {"X-API-Key": await key_of(house, "acme", Role.READER)}
-    stranger = {"X-API-Key": await key_of(house, "other", Role.OPERATOR)}
+    key = {"X-API-Key": await key_of(parts, "acme", Role.READER)}
+    stranger = {"X-API-Key": await key_of(parts, "other", Role.OPERATOR)}
     t, rng = times(seed.now, 48), np.random.default_rng(2)
     made = [Series.of(name, {"host": "web-1"}) for name in ("cpu", "disk", "errors", "memory")]
     for series in made:

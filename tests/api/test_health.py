@@ -4,6 +4,7 @@ import asyncio
 import os
 import subprocess
 import sys
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -13,8 +14,23 @@ import pytest
 from fastapi import FastAPI
 
 from service.api import health
+from service.app import create_api
 from service.storage.redis import connect
 from service.storage.sql.engine import Database
+from service.wiring import Wiring
+
+
+@pytest.fixture
+def app(parts: Wiring) -> FastAPI:
+    return create_api(parts)
+
+
+@pytest.fixture
+async def client(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
+    """Calls `app`, whose stores a test may change."""
+    transport = httpx.ASGITransport(app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://offbeat.test") as client:
+        yield client
 
 
 async def test_alive_and_ready(client: httpx.AsyncClient) -> None:
@@ -24,21 +40,23 @@ async def test_alive_and_ready(client: httpx.AsyncClient) -> None:
     assert ready.json() == {"status": "ready", "redis": "ok", "database": "ok"}
 
 
-async def test_a_dead_store_is_named(client: httpx.AsyncClient, app: FastAPI, house) -> None:
-    app.state.wiring = replace(house, redis=connect("redis://:hunter2@127.0.0.1:1"))
+async def test_a_dead_store_is_named(
+    client: httpx.AsyncClient, app: FastAPI, parts: Wiring
+) -> None:
+    app.state.wiring = replace(parts, redis=connect("redis://:hunter2@127.0.0.1:1"))
     answer = await client.get("/readyz")
     assert answer.status_code == 503
     assert [item["where"] for item in answer.json()["errors"]] == ["redis"]
     assert "hunter2" not in answer.text
     assert "127.0.0.1" not in answer.text
-    app.state.wiring = replace(house, database=Database("sqlite:////nowhere/at/all.db"))
+    app.state.wiring = replace(parts, database=Database("sqlite:////nowhere/at/all.db"))
     answer = await client.get("/readyz")
     assert [item["where"] for item in answer.json()["errors"]] == ["database"]
     assert (await client.get("/healthz")).status_code == 200
 
 
 async def test_a_store_that_hangs_fails_the_check_in_time(
-    client: httpx.AsyncClient, app: FastAPI, house, monkeypatch: pytest.MonkeyPatch
+    client: httpx.AsyncClient, app: FastAPI, parts: Wiring, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(health, "CHECK_SECONDS", 0.1)
     done = asyncio.Event()
@@ -50,7 +68,7 @@ async def test_a_store_that_hangs_fails_the_check_in_time(
 
     silent = await asyncio.start_server(say_nothing, "127.0.0.1", 0)
     hanging = connect(f"redis://127.0.0.1:{silent.sockets[0].getsockname()[1]}")
-    app.state.wiring = replace(house, redis=hanging)
+    app.state.wiring = replace(parts, redis=hanging)
     answer = await client.get("/readyz")
     assert answer.status_code == 503
     assert "no answer within 0.1 s" in answer.text

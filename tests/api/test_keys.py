@@ -4,6 +4,7 @@ import httpx
 import pytest
 
 from service.domain.tenants import Role
+from service.wiring import Wiring
 
 
 async def test_a_keys_life(client: httpx.AsyncClient, operator: dict[str, str]) -> None:
@@ -34,15 +35,15 @@ async def test_a_keys_life(client: httpx.AsyncClient, operator: dict[str, str]) 
 
 
 async def test_a_foreign_key_looks_missing(
-    client: httpx.AsyncClient, house, operator: dict[str, str]
+    client: httpx.AsyncClient, parts: Wiring, operator: dict[str, str]
 ) -> None:
-    foreign, _ = await house.keys.create("other", Role.READER, "theirs", "test")
+    foreign, _ = await parts.keys.create("other", Role.READER, "theirs", "test")
     for method in ("GET", "DELETE"):
         there = await client.request(method, f"/tenants/acme/keys/{foreign}", headers=operator)
         nowhere = await client.request(method, "/tenants/acme/keys/zzzzzzzz", headers=operator)
         assert there.status_code == nowhere.status_code == 404
         assert there.text.replace(foreign, "zzzzzzzz") == nowhere.text
-    assert await house.keys.live(foreign)
+    assert await parts.keys.live(foreign)
 
 
 @pytest.mark.parametrize("key_id", ["%00", "%ed%a0%80", "x" * 500, "%F0%9F%92%A9"])

@@ -8,39 +8,22 @@ from typing import Any
 
 import httpx
 import pytest
-from redis.asyncio import Redis
 
-from service.app import create_api, create_app
+from service.app import create_api
 from service.domain.clock import ManualClock
 from service.domain.tenants import PLATFORM, Role
 from service.settings import Settings
 from service.storage import keys
 from service.storage.columns import Batch
 from service.storage.log import START, LogReader
-from service.wiring import Wiring, prepare, wired
+from service.wiring import Wiring, wired
+from tests.support.whole import calling
 
 V2 = "/api/v2/write?org=o&bucket=b"
 V1 = "/write?db=d&rp=r"
 LINE = b"plays,region=eu value=3"
 GZIP = {"Content-Encoding": "gzip"}
 BOMB = gzip.compress(b"x" * (33 << 20), mtime=0)
-
-
-@pytest.fixture
-async def parts(settings: Settings, redis: Redis, clock: ManualClock) -> AsyncIterator[Wiring]:
-    await prepare(settings)
-    async with wired(settings, clock) as made:
-        await made.tenants.create("acme", "Acme", "test")
-        await made.tenants.create("blue", "Blue", "test")
-        yield made
-
-
-@pytest.fixture
-async def http(parts: Wiring) -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(
-        transport=httpx.ASGITransport(create_app(parts)), base_url="http://offbeat.test"
-    ) as client:
-        yield client
 
 
 async def key_of(parts: Wiring, role: Role = Role.WRITER, tenant: str = "acme") -> str:
@@ -66,11 +49,11 @@ async def kept(parts: Wiring, tenant: str = "acme") -> list[tuple[str, int, floa
 
 @pytest.mark.parametrize("path", [V2, V1])
 async def test_lines_are_kept_and_the_answer_is_empty(
-    http: httpx.AsyncClient, parts: Wiring, clock: ManualClock, path: str
+    client: httpx.AsyncClient, parts: Wiring, clock: ManualClock, path: str
 ) -> None:
     now = round(clock.now())
     body = f"disk,host=a free=5i,used=0.5 {now}\nplays value=3\n# that is all\n"
-    answer = await http.post(f"{path}&precision=s", content=body, headers=await token(parts))
+    answer = await client.post(f"{path}&precision=s", content=body, headers=await token(parts))
     assert (answer.status_code, answer.content) == (204, b"")
     assert await kept(parts) == [
         ('disk_free{host="a"}', now * 1000, 5.0),
@@ -79,18 +62,18 @@ async def test_lines_are_kept_and_the_answer_is_empty(
     ]
 
 
-async def test_text_is_left_out_without_an_error(http: httpx.AsyncClient, parts: Wiring) -> None:
+async def test_text_is_left_out_without_an_error(client: httpx.AsyncClient, parts: Wiring) -> None:
     body = b'system,host=a uptime_format="2 days",load1=0.3\nlog,host=a message="started"\n'
-    answer = await http.post(V2, content=body, headers=await token(parts))
+    answer = await client.post(V2, content=body, headers=await token(parts))
     assert (answer.status_code, answer.headers["x-ignored-fields"]) == (204, "2")
     assert [name for name, _, _ in await kept(parts)] == ['system_load1{host="a"}']
 
 
 async def test_bad_lines_are_named_and_good_ones_kept(
-    http: httpx.AsyncClient, parts: Wiring
+    client: httpx.AsyncClient, parts: Wiring
 ) -> None:
     body = b"plays value=1\nplays value=\nplays value=1 5\nplays:expected value=1\nskips value=2\n"
-    answer = await http.post(V2, content=body, headers=await token(parts))
+    answer = await client.post(V2, content=body, headers=await token(parts))
     assert answer.status_code == 400
     assert answer.headers["content-type"] == "application/problem+json"
     said = answer.json()
@@ -109,13 +92,13 @@ async def test_bad_lines_are_named_and_good_ones_kept(
     assert [v for _, _, v in await kept(parts)] == [1.0, 2.0]
 
 
-async def test_bodies_may_be_gzip(http: httpx.AsyncClient, parts: Wiring) -> None:
+async def test_bodies_may_be_gzip(client: httpx.AsyncClient, parts: Wiring) -> None:
     headers = await token(parts)
     for encoding in ("gzip", "GZIP", "x-gzip"):
         zipped = headers | {"Content-Encoding": encoding}
-        answer = await http.post(V2, content=gzip.compress(LINE), headers=zipped)
+        answer = await client.post(V2, content=gzip.compress(LINE), headers=zipped)
         assert answer.status_code == 204
-    plain = await http.post(V2, content=LINE, headers=headers | {"Content-Encoding": "identity"})
+    plain = await client.post(V2, content=LINE, headers=headers | {"Content-Encoding": "identity"})
     assert plain.status_code == 204
     assert len(await kept(parts)) == 4
 
@@ -140,7 +123,7 @@ async def test_bodies_may_be_gzip(http: httpx.AsyncClient, parts: Wiring) -> Non
     ],
 )
 async def test_what_cannot_be_read_says_so(
-    http: httpx.AsyncClient,
+    client: httpx.AsyncClient,
     parts: Wiring,
     path: str,
     body: bytes,
@@ -149,7 +132,7 @@ async def test_what_cannot_be_read_says_so(
     code: str | None,
     detail: str,
 ) -> None:
-    answer = await http.post(path, content=body, headers=await token(parts) | headers)
+    answer = await client.post(path, content=body, headers=await token(parts) | headers)
     assert answer.status_code == status, answer.text
     assert answer.headers["content-type"] == "application/problem+json"
     assert answer.json().get("code") == code
@@ -163,7 +146,7 @@ def basic(user: str, password: str) -> dict[str, str]:
 
 
 async def test_a_key_is_found_wherever_clients_put_it(
-    http: httpx.AsyncClient, parts: Wiring
+    client: httpx.AsyncClient, parts: Wiring
 ) -> None:
     key = await key_of(parts)
     for path, headers in (
@@ -179,12 +162,12 @@ async def test_a_key_is_found_wherever_clients_put_it(
         (f"{V1}&u=telegraf&p={key}", {}),
         (f"{V1}&u=telegraf&p={key}", basic("telegraf", key)),
     ):
-        answer = await http.post(path, content=LINE, headers=headers)
+        answer = await client.post(path, content=LINE, headers=headers)
         assert answer.status_code == 204, (path, headers, answer.text)
 
 
 async def test_a_request_without_a_good_key_keeps_nothing(
-    http: httpx.AsyncClient, parts: Wiring
+    client: httpx.AsyncClient, parts: Wiring
 ) -> None:
     key, other = await key_of(parts), await key_of(parts)
     for path, headers in (
@@ -201,7 +184,7 @@ async def test_a_request_without_a_good_key_keeps_nothing(
         (f"{V1}&u={key}", {}),
         (f"{V1}&u=telegraf&p={key}", basic("telegraf", other)),
     ):
-        answer = await http.post(path, content=LINE, headers=headers)
+        answer = await client.post(path, content=LINE, headers=headers)
         assert answer.status_code == 401, (path, headers, answer.text)
         assert answer.json()["code"] == "unauthorized"
         assert answer.json()["message"]
@@ -211,20 +194,20 @@ async def test_a_request_without_a_good_key_keeps_nothing(
 
 @pytest.mark.parametrize("path", [V2, V1])
 async def test_role_and_tenant_are_those_of_the_key(
-    http: httpx.AsyncClient, parts: Wiring, path: str
+    client: httpx.AsyncClient, parts: Wiring, path: str
 ) -> None:
-    reader = await http.post(path, content=LINE, headers=await token(parts, Role.READER))
+    reader = await client.post(path, content=LINE, headers=await token(parts, Role.READER))
     assert (reader.status_code, reader.json()["code"]) == (403, "forbidden")
     writer = await token(parts)
-    blue = await http.post(path, content=LINE, headers=writer | {"X-Tenant-ID": "blue"})
-    nobody = await http.post(path, content=LINE, headers=writer | {"X-Tenant-ID": "nobody"})
-    assert blue.status_code == nobody.status_code == 404
-    assert blue.text.replace("blue", "x") == nobody.text.replace("nobody", "x")
+    theirs = await client.post(path, content=LINE, headers=writer | {"X-Tenant-ID": "other"})
+    nobody = await client.post(path, content=LINE, headers=writer | {"X-Tenant-ID": "nobody"})
+    assert theirs.status_code == nobody.status_code == 404
+    assert theirs.text.replace("other", "x") == nobody.text.replace("nobody", "x")
     admin = await token(parts, Role.ADMIN, PLATFORM)
-    assert (await http.post(path, content=LINE, headers=admin)).status_code == 400
-    as_blue = await http.post(path, content=LINE, headers=admin | {"X-Tenant-ID": "blue"})
-    assert as_blue.status_code == 204
-    assert (len(await kept(parts)), len(await kept(parts, "blue"))) == (0, 1)
+    assert (await client.post(path, content=LINE, headers=admin)).status_code == 400
+    for_other = await client.post(path, content=LINE, headers=admin | {"X-Tenant-ID": "other"})
+    assert for_other.status_code == 204
+    assert (len(await kept(parts)), len(await kept(parts, "other"))) == (0, 1)
 
 
 async def test_a_store_that_is_down_answers_503_with_retry_after(
@@ -232,12 +215,7 @@ async def test_a_store_that_is_down_answers_503_with_retry_after(
 ) -> None:
     headers = await token(parts)
     down = settings.model_copy(update={"redis_url": "unix:///nowhere/store.sock"})
-    async with (
-        wired(down) as broken,
-        httpx.AsyncClient(
-            transport=httpx.ASGITransport(create_app(broken)), base_url="http://t"
-        ) as client,
-    ):
+    async with wired(down) as broken, calling(broken) as client:
         answer = await client.post(V2, content=LINE, headers=headers)
     assert answer.status_code == 503
     assert int(answer.headers["retry-after"]) >= 1
@@ -250,7 +228,7 @@ async def pieces(count: int) -> AsyncIterator[bytes]:
         yield b"#" * (1 << 20)
 
 
-async def test_the_framework_would_answer_alike(http: httpx.AsyncClient, parts: Wiring) -> None:
+async def test_the_framework_would_answer_alike(client: httpx.AsyncClient, parts: Wiring) -> None:
     writer, reader = await token(parts), await token(parts, Role.READER)
     asked: list[tuple[str, str, dict[str, Any]]] = [
         ("POST", "/api/v2/write", {"content": LINE, "headers": writer}),
@@ -273,7 +251,7 @@ async def test_the_framework_would_answer_alike(http: httpx.AsyncClient, parts: 
     transport = httpx.ASGITransport(create_api(parts))
     async with httpx.AsyncClient(transport=transport, base_url="http://offbeat.test") as framework:
         for method, path, request in asked:
-            direct = await http.request(method, path, **request)
+            direct = await client.request(method, path, **request)
             expected = await framework.request(method, path, **request)
             for answer in (direct, expected):
                 del answer.headers["x-request-id"]
@@ -281,6 +259,6 @@ async def test_the_framework_would_answer_alike(http: httpx.AsyncClient, parts: 
             assert sorted(direct.headers.multi_items()) == sorted(expected.headers.multi_items())
             assert direct.content == expected.content, (method, path)
         # A body of a length that nobody declared.
-        for client in (http, framework):
-            answer = await client.post(V2, content=pieces(11), headers=writer)
+        for asked_of in (client, framework):
+            answer = await asked_of.post(V2, content=pieces(11), headers=writer)
             assert (answer.status_code, answer.json()["code"]) == (413, "request too large")

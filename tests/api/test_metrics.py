@@ -1,11 +1,9 @@
 """`POST /analytics/metrics` on the whole application, as a tenant's program meets it."""
 
 import json
-from collections.abc import AsyncIterator
 
 import httpx
 import pytest
-from redis.asyncio import Redis
 
 from service.domain.clock import ManualClock
 from service.domain.tenants import Role
@@ -13,22 +11,10 @@ from service.settings import Settings
 from service.storage import keys
 from service.storage.log import START, LogReader
 from service.wiring import Wiring, wired
-from tests.support.whole import calling, headers_of, made
+from tests.support.whole import calling, headers_of
 
 PATH = "/analytics/metrics"
 GOOD = {"name": "plays", "value": 3, "labels": {"region": "eu"}}
-
-
-@pytest.fixture
-async def parts(settings: Settings, redis: Redis, clock: ManualClock) -> AsyncIterator[Wiring]:
-    async with made(settings, clock) as parts:
-        yield parts
-
-
-@pytest.fixture
-async def http(parts: Wiring) -> AsyncIterator[httpx.AsyncClient]:
-    async with calling(parts) as client:
-        yield client
 
 
 async def key(parts: Wiring, role: Role = Role.WRITER) -> dict[str, str]:
@@ -43,12 +29,12 @@ async def logged(parts: Wiring, tenant: str) -> list[int]:
 
 
 async def test_good_samples_are_kept_and_bad_ones_named(
-    http: httpx.AsyncClient, parts: Wiring
+    client: httpx.AsyncClient, parts: Wiring
 ) -> None:
     headers = await key(parts)
-    whole = await http.post(PATH, json=GOOD, headers=headers)
+    whole = await client.post(PATH, json=GOOD, headers=headers)
     assert (whole.status_code, whole.json()) == (200, {"accepted": 1})
-    partly = await http.post(PATH, json=[GOOD, {"name": "plays"}, GOOD], headers=headers)
+    partly = await client.post(PATH, json=[GOOD, {"name": "plays"}, GOOD], headers=headers)
     assert partly.status_code == 200
     assert partly.json() == {
         "accepted": 2,
@@ -57,7 +43,7 @@ async def test_good_samples_are_kept_and_bad_ones_named(
             {"index": 1, "name": "plays", "reason": "Object missing required field value"}
         ],
     }
-    none = await http.post(PATH, json=[{"name": "plays"}], headers=headers)
+    none = await client.post(PATH, json=[{"name": "plays"}], headers=headers)
     assert none.status_code == 422
     assert none.json()["errors"] == [
         {"where": "0: plays", "reason": "Object missing required field value"}
@@ -76,46 +62,46 @@ async def test_good_samples_are_kept_and_bad_ones_named(
     ],
 )
 async def test_a_body_that_is_none_says_so(
-    http: httpx.AsyncClient,
+    client: httpx.AsyncClient,
     parts: Wiring,
     body: bytes,
     headers: dict[str, str],
     status: int,
     detail: str,
 ) -> None:
-    answer = await http.post(PATH, content=body, headers=await key(parts) | headers)
+    answer = await client.post(PATH, content=body, headers=await key(parts) | headers)
     assert answer.status_code == status, answer.text
     assert answer.headers["content-type"] == "application/problem+json"
     assert detail in answer.json()["detail"]
 
 
-async def test_the_key_decides_the_tenant(http: httpx.AsyncClient, parts: Wiring) -> None:
+async def test_the_key_decides_the_tenant(client: httpx.AsyncClient, parts: Wiring) -> None:
     writer = await key(parts)
     for tenant_id, status in (("acme", 200), ("other", 422), ("nobody", 422)):
-        answer = await http.post(PATH, json=GOOD | {"tenant_id": tenant_id}, headers=writer)
+        answer = await client.post(PATH, json=GOOD | {"tenant_id": tenant_id}, headers=writer)
         assert answer.status_code == status
-    other = await http.post(PATH, json=GOOD, headers=writer | {"X-Tenant-ID": "other"})
-    nobody = await http.post(PATH, json=GOOD, headers=writer | {"X-Tenant-ID": "nobody"})
+    other = await client.post(PATH, json=GOOD, headers=writer | {"X-Tenant-ID": "other"})
+    nobody = await client.post(PATH, json=GOOD, headers=writer | {"X-Tenant-ID": "nobody"})
     assert other.status_code == nobody.status_code == 404
     assert other.text.replace("other", "x") == nobody.text.replace("nobody", "x")
     admin = await key(parts, Role.ADMIN)
-    assert (await http.post(PATH, json=GOOD, headers=admin)).status_code == 400
-    as_other = await http.post(PATH, json=GOOD, headers=admin | {"X-Tenant-ID": "other"})
+    assert (await client.post(PATH, json=GOOD, headers=admin)).status_code == 400
+    as_other = await client.post(PATH, json=GOOD, headers=admin | {"X-Tenant-ID": "other"})
     assert as_other.json() == {"accepted": 1}
     reader = await key(parts, Role.READER)
-    assert (await http.post(PATH, json=GOOD, headers=reader)).status_code == 403
+    assert (await client.post(PATH, json=GOOD, headers=reader)).status_code == 403
     assert (await logged(parts, "acme"), await logged(parts, "other")) == ([1], [1])
 
 
 async def test_a_quota_lets_history_in_as_far_as_it_would_be_kept(
-    http: httpx.AsyncClient, parts: Wiring, clock: ManualClock
+    client: httpx.AsyncClient, parts: Wiring, clock: ManualClock
 ) -> None:
     headers = await key(parts)
     day = 86400.0
 
     async def send(age: float) -> int:
         sample = GOOD | {"timestamp": clock.now() - age}
-        return (await http.post(PATH, json=sample, headers=headers)).status_code
+        return (await client.post(PATH, json=sample, headers=headers)).status_code
 
     assert [await send(3599), await send(3601)] == [200, 422]
     await parts.tenants.set_quota("acme", {"sample_age_seconds": 90 * day}, "test")

@@ -3,7 +3,6 @@
 import gzip
 import json
 import zlib
-from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
@@ -12,7 +11,6 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
     ExportMetricsServiceRequest,
     ExportMetricsServiceResponse,
 )
-from redis.asyncio import Redis
 
 from service.app import create_app
 from service.domain.clock import ManualClock
@@ -21,26 +19,11 @@ from service.settings import Settings
 from service.storage import keys
 from service.storage.columns import Batch
 from service.storage.log import START, LogReader
-from service.wiring import Wiring, prepare, wired
+from service.wiring import Wiring, wired
 
 PATH = "/v1/metrics"
 PROTOBUF = {"Content-Type": "application/x-protobuf"}
 JSON = {"Content-Type": "application/json"}
-
-
-@pytest.fixture
-async def parts(settings: Settings, redis: Redis, clock: ManualClock) -> AsyncIterator[Wiring]:
-    await prepare(settings)
-    async with wired(settings, clock) as made:
-        await made.tenants.create("acme", "Acme", "test")
-        yield made
-
-
-@pytest.fixture
-async def http(parts: Wiring) -> AsyncIterator[httpx.AsyncClient]:
-    transport = httpx.ASGITransport(create_app(parts))
-    async with httpx.AsyncClient(transport=transport, base_url="http://offbeat.test") as client:
-        yield client
 
 
 @pytest.fixture
@@ -84,13 +67,13 @@ def gauge(clock: ManualClock, value: float = 3.5, age: float = 0) -> dict[str, A
 
 
 async def test_both_encodings_are_answered_in_kind(
-    http: httpx.AsyncClient, parts: Wiring, clock: ManualClock, key: dict[str, str]
+    client: httpx.AsyncClient, parts: Wiring, clock: ManualClock, key: dict[str, str]
 ) -> None:
     metric = gauge(clock)
-    binary = await http.post(PATH, content=in_protobuf(metric), headers=key | PROTOBUF)
+    binary = await client.post(PATH, content=in_protobuf(metric), headers=key | PROTOBUF)
     assert (binary.status_code, binary.content) == (200, b"")
     assert binary.headers["content-type"] == "application/x-protobuf"
-    text = await http.post(
+    text = await client.post(
         PATH,
         content=gzip.compress(json.dumps(of(metric)).encode()),
         headers=key | JSON | {"Content-Encoding": "gzip"},
@@ -102,7 +85,7 @@ async def test_both_encodings_are_answered_in_kind(
 
 
 async def test_what_is_not_kept_is_counted_in_points_and_told(
-    http: httpx.AsyncClient, parts: Wiring, clock: ManualClock, key: dict[str, str]
+    client: httpx.AsyncClient, parts: Wiring, clock: ManualClock, key: dict[str, str]
 ) -> None:
     old = {
         "name": "latency",
@@ -120,18 +103,18 @@ async def test_what_is_not_kept_is_counted_in_points_and_told(
         },
     }
     metrics = [gauge(clock), old, gauge(clock, age=4000)]
-    text = await http.post(PATH, json=of(*metrics), headers=key)
+    text = await client.post(PATH, json=of(*metrics), headers=key)
     assert text.status_code == 200
     partial = text.json()["partialSuccess"]
     assert partial["rejectedDataPoints"] == "2"  # one of them is five samples
     assert "point 1 (latency): timestamp 1970-01-01T00:00:00Z is too old" in partial["errorMessage"]
     assert "point 2 (queue.depth): timestamp" in partial["errorMessage"]
-    binary = await http.post(PATH, content=in_protobuf(*metrics), headers=key | PROTOBUF)
+    binary = await client.post(PATH, content=in_protobuf(*metrics), headers=key | PROTOBUF)
     answer = ExportMetricsServiceResponse.FromString(binary.content)
     assert answer.partial_success.rejected_data_points == 2
     assert answer.partial_success.error_message == partial["errorMessage"]
     assert len(await samples(parts)) == 2
-    many = await http.post(PATH, json=of(*[gauge(clock, age=4000)] * 9), headers=key)
+    many = await client.post(PATH, json=of(*[gauge(clock, age=4000)] * 9), headers=key)
     assert many.json()["partialSuccess"]["rejectedDataPoints"] == "9"
     assert many.json()["partialSuccess"]["errorMessage"].endswith("; and 4 more")
 
@@ -169,36 +152,36 @@ REFUSED = [
 
 @pytest.mark.parametrize(("body", "headers", "status", "detail"), REFUSED)
 async def test_a_body_that_is_none_says_so(
-    http: httpx.AsyncClient,
+    client: httpx.AsyncClient,
     key: dict[str, str],
     body: bytes,
     headers: dict[str, str],
     status: int,
     detail: str,
 ) -> None:
-    answer = await http.post(PATH, content=body, headers=key | headers)
+    answer = await client.post(PATH, content=body, headers=key | headers)
     assert answer.status_code == status, answer.text
     assert answer.headers["content-type"] == "application/problem+json"
     assert detail in answer.json()["detail"]
 
 
 async def test_gzip_is_inflated_up_to_the_limit_and_no_further(
-    http: httpx.AsyncClient, key: dict[str, str]
+    client: httpx.AsyncClient, key: dict[str, str]
 ) -> None:
     headers = key | PROTOBUF | GZIP
-    fits = await http.post(PATH, content=bomb(9 << 20), headers=headers)
+    fits = await client.post(PATH, content=bomb(9 << 20), headers=headers)
     assert (fits.status_code, fits.content) == (200, b"")
     for body in (bomb(10 << 20), bomb(256 << 20), bomb(6 << 20) + bomb(6 << 20)):
         assert len(body) < 1 << 20
-        answer = await http.post(PATH, content=body, headers=headers)
+        answer = await client.post(PATH, content=body, headers=headers)
         assert answer.status_code == 413
         assert "10 MiB" in answer.json()["detail"]
 
 
-async def test_only_who_may_record_does(http: httpx.AsyncClient, parts: Wiring) -> None:
-    assert (await http.post(PATH, json={})).status_code == 401
+async def test_only_who_may_record_does(client: httpx.AsyncClient, parts: Wiring) -> None:
+    assert (await client.post(PATH, json={})).status_code == 401
     _, reader = await parts.keys.create("acme", Role.READER, "test", "test")
-    answer = await http.post(PATH, json={}, headers={"Authorization": f"Bearer {reader}"})
+    answer = await client.post(PATH, json={}, headers={"Authorization": f"Bearer {reader}"})
     assert answer.status_code == 403
 
 

@@ -1,7 +1,7 @@
 """What each protocol answers to a tenant over its rates; no other tenant notices."""
 
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 
 import cramjam
 import pytest
@@ -10,9 +10,8 @@ from structlog.testing import capture_logs
 
 from service.domain.clock import ManualClock
 from service.domain.tenants import Role
-from service.settings import Settings
 from service.wiring import Wiring
-from tests.support.whole import calling, headers_of, made
+from tests.support.whole import calling, headers_of
 
 Body = Callable[[list[str], int], tuple[str, bytes, dict[str, str]]]
 
@@ -57,12 +56,6 @@ def in_otlp(hosts: list[str], t_ms: int) -> tuple[str, bytes, dict[str, str]]:
 def in_lines(hosts: list[str], t_ms: int) -> tuple[str, bytes, dict[str, str]]:
     lines = "\n".join(f"up,h={host} value=1 {t_ms}" for host in hosts)
     return "/api/v2/write?precision=ms", lines.encode(), {"Content-Type": "text/plain"}
-
-
-@pytest.fixture
-async def parts(settings: Settings, redis: object, clock: ManualClock) -> AsyncIterator[Wiring]:
-    async with made(settings, clock) as parts:
-        yield parts
 
 
 @pytest.mark.parametrize("body", [in_json, in_remote_write, in_otlp, in_lines])

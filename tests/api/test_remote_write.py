@@ -1,16 +1,13 @@
 """`POST /api/v1/write` on the whole application, as a Prometheus meets it."""
 
 import struct
-from collections.abc import AsyncIterator
 
 import cramjam
 import httpx
 import numpy as np
 import pytest
-from redis.asyncio import Redis
 
 from service.api import recording
-from service.app import create_app
 from service.domain.clock import ManualClock
 from service.domain.series import Series
 from service.domain.tenants import PLATFORM, Role
@@ -19,7 +16,8 @@ from service.settings import Settings
 from service.storage import keys
 from service.storage.columns import Batch
 from service.storage.log import START, LogReader
-from service.wiring import Wiring, prepare, wired
+from service.wiring import Wiring, wired
+from tests.support.whole import calling
 
 PATH = "/api/v1/write"
 STALE = 0x7FF0000000000002
@@ -56,28 +54,8 @@ def snappy(message: bytes) -> bytes:
 
 
 @pytest.fixture
-async def parts(settings: Settings, redis: Redis, clock: ManualClock) -> AsyncIterator[Wiring]:
-    await prepare(settings)
-    async with wired(settings, clock) as made:
-        await made.tenants.create("acme", "Acme", "test")
-        await made.tenants.create("blue", "Blue", "test")
-        yield made
-
-
-@pytest.fixture
 def t(clock: ManualClock) -> int:
     return round(clock.now() * 1000)
-
-
-def calling(parts: Wiring) -> httpx.AsyncClient:
-    transport = httpx.ASGITransport(create_app(parts))
-    return httpx.AsyncClient(transport=transport, base_url="http://offbeat.test")
-
-
-@pytest.fixture
-async def http(parts: Wiring) -> AsyncIterator[httpx.AsyncClient]:
-    async with calling(parts) as client:
-        yield client
 
 
 async def key(parts: Wiring, role: Role = Role.WRITER, tenant: str = "acme") -> dict[str, str]:
@@ -92,13 +70,15 @@ async def logged(parts: Wiring, tenant: str = "acme") -> Batch:
     return Batch.join([e.batch for e in found if e.tenant == tenant])
 
 
-async def test_samples_are_kept_bit_for_bit(http: httpx.AsyncClient, parts: Wiring, t: int) -> None:
+async def test_samples_are_kept_bit_for_bit(
+    client: httpx.AsyncClient, parts: Wiring, t: int
+) -> None:
     message = (
         series("up", 1.0, t, job="node")
         + series("up", STALE, t, job="gone")
         + series("ratio", float("inf"), t - 1000)
     )
-    answer = await http.post(PATH, content=snappy(message), headers=await key(parts))
+    answer = await client.post(PATH, content=snappy(message), headers=await key(parts))
     assert (answer.status_code, answer.content) == (204, b"")
     batch = await logged(parts)
     wanted = [Series.of("up", {"job": "node"}), Series.of("up", {"job": "gone"})]
@@ -109,16 +89,16 @@ async def test_samples_are_kept_bit_for_bit(http: httpx.AsyncClient, parts: Wiri
     assert await parts.registry.all("acme") == {found.id: found for found in wanted}
 
 
-async def test_nothing_to_keep_is_fine(http: httpx.AsyncClient, parts: Wiring) -> None:
+async def test_nothing_to_keep_is_fine(client: httpx.AsyncClient, parts: Wiring) -> None:
     metadata = _sized(0x1A, b"\x08\x01\x12\x02up")
     for message in (b"", metadata):
-        answer = await http.post(PATH, content=snappy(message), headers=await key(parts))
+        answer = await client.post(PATH, content=snappy(message), headers=await key(parts))
         assert answer.status_code == 204
     assert len((await logged(parts)).id) == 0
 
 
 async def test_a_large_request_is_kept_as_a_whole(
-    http: httpx.AsyncClient, parts: Wiring, t: int
+    client: httpx.AsyncClient, parts: Wiring, t: int
 ) -> None:
     await parts.tenants.set_quota(
         "acme", {"series": 20_000, "new_series_per_minute": 20_000}, "test"
@@ -127,13 +107,13 @@ async def test_a_large_request_is_kept_as_a_whole(
     message = b"".join(series("m", v, t, n=str(n)) for n, v in enumerate(values))
     body = snappy(message)
     assert len(body) > recording.LARGE
-    answer = await http.post(PATH, content=body, headers=await key(parts))
+    answer = await client.post(PATH, content=body, headers=await key(parts))
     assert answer.status_code == 204, answer.text
     assert (await logged(parts)).v.tolist() == values
 
 
 async def test_what_is_not_kept_is_named_and_the_rest_kept(
-    http: httpx.AsyncClient, parts: Wiring, t: int
+    client: httpx.AsyncClient, parts: Wiring, t: int
 ) -> None:
     message = (
         series("up", 1.0, t)
@@ -141,7 +121,7 @@ async def test_what_is_not_kept_is_named_and_the_rest_kept(
         + series("http.requests", 1.0, t)
         + series("latency", 2.0, t, tail=b"\x22\x02\x08\x01")
     )
-    answer = await http.post(PATH, content=snappy(message), headers=await key(parts))
+    answer = await client.post(PATH, content=snappy(message), headers=await key(parts))
     assert answer.status_code == 400
     assert answer.headers["content-type"] == "application/problem+json"
     told = answer.json()
@@ -155,13 +135,13 @@ async def test_what_is_not_kept_is_named_and_the_rest_kept(
 
 
 async def test_a_series_over_the_quota_is_named(
-    http: httpx.AsyncClient, parts: Wiring, t: int
+    client: httpx.AsyncClient, parts: Wiring, t: int
 ) -> None:
     await parts.tenants.set_quota("acme", {"series": 1}, "test")
     headers = await key(parts)
     message = series("a", 1.0, t) + series("b", 1.0, t)
     for _ in range(2):
-        answer = await http.post(PATH, content=snappy(message), headers=headers)
+        answer = await client.post(PATH, content=snappy(message), headers=headers)
         assert answer.status_code == 400
         assert "kept 1 of 2 samples; b: a new series" in answer.json()["detail"]
 
@@ -187,14 +167,14 @@ async def test_a_series_over_the_quota_is_named(
     ],
 )
 async def test_a_body_that_is_none_says_so(
-    http: httpx.AsyncClient,
+    client: httpx.AsyncClient,
     parts: Wiring,
     body: bytes,
     headers: dict[str, str],
     status: int,
     detail: str,
 ) -> None:
-    answer = await http.post(PATH, content=body, headers=await key(parts) | headers)
+    answer = await client.post(PATH, content=body, headers=await key(parts) | headers)
     assert answer.status_code == status, answer.text
     assert answer.headers["content-type"] == "application/problem+json"
     assert detail in answer.json()["detail"]
@@ -208,28 +188,28 @@ async def test_a_body_that_is_none_says_so(
     ],
 )
 async def test_the_message_may_be_named(
-    http: httpx.AsyncClient, parts: Wiring, t: int, content_type: str
+    client: httpx.AsyncClient, parts: Wiring, t: int, content_type: str
 ) -> None:
     headers = await key(parts) | {"Content-Type": content_type, "Content-Encoding": "Snappy"}
-    answer = await http.post(PATH, content=snappy(series("up", 1.0, t)), headers=headers)
+    answer = await client.post(PATH, content=snappy(series("up", 1.0, t)), headers=headers)
     assert answer.status_code == 204
 
 
-async def test_the_key_decides_the_tenant(http: httpx.AsyncClient, parts: Wiring, t: int) -> None:
+async def test_the_key_decides_the_tenant(client: httpx.AsyncClient, parts: Wiring, t: int) -> None:
     body = snappy(series("up", 1.0, t))
 
     async def status(headers: dict[str, str]) -> int:
-        return (await http.post(PATH, content=body, headers=headers)).status_code
+        return (await client.post(PATH, content=body, headers=headers)).status_code
 
     assert await status(HEADERS) == 401
     assert await status(await key(parts, Role.READER)) == 403
     writer = await key(parts)
-    assert await status(writer | {"X-Tenant-ID": "blue"}) == 404
+    assert await status(writer | {"X-Tenant-ID": "other"}) == 404
     assert await status(writer) == 204
     admin = await key(parts, Role.ADMIN, PLATFORM)
     assert await status(admin) == 400
-    assert await status(admin | {"X-Tenant-ID": "blue"}) == 204
-    assert [len((await logged(parts, tenant)).id) for tenant in ("acme", "blue")] == [1, 1]
+    assert await status(admin | {"X-Tenant-ID": "other"}) == 204
+    assert [len((await logged(parts, tenant)).id) for tenant in ("acme", "other")] == [1, 1]
 
 
 async def test_a_store_that_is_down_answers_503_with_retry_after(

@@ -1,19 +1,24 @@
 """Every route there is, against every role: who may, who may not, and what strangers learn."""
 
+import importlib
+import pkgutil
 import re
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import httpx
 import pytest
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 from fastapi.routing import iter_route_contexts
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import service.api
+from service.api import middleware, problems
 from service.api.deps import SESSION_COOKIE
 from service.domain.tenants import ALLOWED, PLATFORM, Permission, Principal, Role
-from tests.support.whole import key_of
+from service.wiring import Wiring
+from tests.support.whole import calling, key_of
 
 #: Routes that need no key, on purpose.
 PUBLIC = {"/healthz", "/readyz", "/metrics", "/docs", "/openapi.json"}
@@ -36,6 +41,28 @@ TABLE = {
     ("DELETE", "/tenants/{tenant_id}/keys/{key_id}"): Permission.CONFIGURE,
     ("GET", "/audit"): Permission.CONFIGURE,
 }
+
+
+@pytest.fixture
+def whole(parts: Wiring) -> FastAPI:
+    """Every route of the API, those to come included."""
+    app = FastAPI(docs_url=None, redoc_url=None, responses=problems.RESPONSES)
+    app.state.wiring = parts
+    problems.install(app)
+    middleware.install(app, parts.settings)
+    for info in pkgutil.iter_modules(service.api.__path__):
+        module = importlib.import_module(f"service.api.{info.name}")
+        if isinstance(getattr(module, "router", None), APIRouter):
+            app.include_router(module.router)
+    return app
+
+
+@pytest.fixture
+async def whole_client(whole: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
+    """Calls `whole` without a key."""
+    transport = httpx.ASGITransport(whole)
+    async with httpx.AsyncClient(transport=transport, base_url="http://offbeat.test") as client:
+        yield client
 
 
 def operations(app: FastAPI) -> Iterator[tuple[str, str]]:
@@ -70,10 +97,10 @@ async def test_no_route_answers_without_a_key(
 
 
 async def test_no_reader_changes_anything_and_no_writer_reads(
-    whole: FastAPI, whole_client: httpx.AsyncClient, house
+    whole: FastAPI, whole_client: httpx.AsyncClient, parts: Wiring
 ) -> None:
-    reader = {"X-API-Key": await key_of(house, "acme", Role.READER)}
-    writer = {"X-API-Key": await key_of(house, "acme", Role.WRITER)}
+    reader = {"X-API-Key": await key_of(parts, "acme", Role.READER)}
+    writer = {"X-API-Key": await key_of(parts, "acme", Role.WRITER)}
     for method, path in operations(whole):
         if method == "GET":
             assert await _status(whole_client, method, path, writer) == 403, (method, path)
@@ -83,18 +110,18 @@ async def test_no_reader_changes_anything_and_no_writer_reads(
 
 @pytest.mark.parametrize("role", list(Role))
 async def test_each_role_may_what_the_table_says(
-    client: httpx.AsyncClient, house, role: Role
+    client: httpx.AsyncClient, parts: Wiring, role: Role
 ) -> None:
     tenant = PLATFORM if role is Role.ADMIN else "acme"
     for (method, path), permission in TABLE.items():
-        headers = {"X-API-Key": await key_of(house, tenant, role)}
+        headers = {"X-API-Key": await key_of(parts, tenant, role)}
         status = await _status(client, method, path, headers)
         if permission in ALLOWED[role]:
             assert status not in (401, 403), (method, path)
         else:
             assert status == 403, (method, path)
         if method == "DELETE" and path == "/tenants/{tenant_id}" and status == 204:
-            await house.tenants.create("acme", "Acme", "test")
+            await parts.tenants.create("acme", "Acme", "test")
 
 
 def test_the_documented_roles_are_the_real_ones() -> None:
@@ -108,16 +135,16 @@ def test_the_documented_roles_are_the_real_ones() -> None:
 
 
 async def test_a_refusal_names_what_is_needed_and_what_is_held(
-    client: httpx.AsyncClient, house
+    client: httpx.AsyncClient, parts: Wiring
 ) -> None:
-    headers = {"X-API-Key": await key_of(house, "acme", Role.READER)}
+    headers = {"X-API-Key": await key_of(parts, "acme", Role.READER)}
     detail = (await client.get("/audit", headers=headers)).json()["detail"]
     assert "configure" in detail
     assert "reader" in detail
 
 
 async def test_a_foreign_tenant_looks_exactly_like_a_missing_one(
-    whole: FastAPI, whole_client: httpx.AsyncClient, house, operator: dict[str, str]
+    whole: FastAPI, whole_client: httpx.AsyncClient, parts: Wiring, operator: dict[str, str]
 ) -> None:
     async def answers() -> list[tuple[int, bytes, dict[str, str]]]:
         found = []
@@ -133,8 +160,8 @@ async def test_a_foreign_tenant_looks_exactly_like_a_missing_one(
         return found
 
     missing = await answers()
-    await house.tenants.create("ghost", "Ghost", "test")
-    await key_of(house, "ghost", Role.OPERATOR)
+    await parts.tenants.create("ghost", "Ghost", "test")
+    await key_of(parts, "ghost", Role.OPERATOR)
     assert await answers() == missing
     assert {status for status, _, _ in missing} == {403, 404}
     assert (await whole_client.get("/tenants/ghost", headers=operator)).status_code == 404
@@ -152,8 +179,8 @@ async def test_an_admin_acts_for_the_tenant_it_names(
     assert crossed.status_code == 404
 
 
-async def test_a_mistyped_key_is_told_apart(client: httpx.AsyncClient, house) -> None:
-    key = await key_of(house, "acme", Role.OPERATOR)
+async def test_a_mistyped_key_is_told_apart(client: httpx.AsyncClient, parts: Wiring) -> None:
+    key = await key_of(parts, "acme", Role.OPERATOR)
     typo = key[:20] + ("A" if key[20] != "A" else "B") + key[21:]
     said = (await client.get("/audit", headers={"X-API-Key": typo})).json()["detail"]
     assert "checksum" in said
@@ -176,11 +203,10 @@ async def test_a_mistyped_key_is_told_apart(client: httpx.AsyncClient, house) ->
     prefix=st.sampled_from([b"", b"Bearer ", b"ob_", b"offbeat_session="]),
 )
 def test_no_header_value_breaks_anything(
-    app: FastAPI, fuzz_loop, name: str, value: bytes, prefix: bytes
+    parts: Wiring, fuzz_loop, name: str, value: bytes, prefix: bytes
 ) -> None:
     async def call() -> httpx.Response:
-        transport = httpx.ASGITransport(app)
-        async with httpx.AsyncClient(transport=transport, base_url="http://x") as client:
+        async with calling(parts) as client:
             return await client.get("/audit", headers={name: prefix + value})
 
     answer = fuzz_loop(call())
@@ -200,18 +226,22 @@ def fuzz_loop():
 class TestSessions:
     """The dashboard's cookie."""
 
-    async def _cookie(self, house, role: Role = Role.OPERATOR) -> tuple[str, dict[str, str]]:
+    async def _cookie(
+        self, parts: Wiring, role: Role = Role.OPERATOR
+    ) -> tuple[str, dict[str, str]]:
         tenant = PLATFORM if role is Role.ADMIN else "acme"
-        key_id, _ = await house.keys.create(tenant, role, "ann", "test")
+        key_id, _ = await parts.keys.create(tenant, role, "ann", "test")
         principal = Principal(key_id, "ann", role, "acme")
-        return key_id, {"Cookie": f"{SESSION_COOKIE}={house.sessions.issue(principal, 60)}"}
+        return key_id, {"Cookie": f"{SESSION_COOKIE}={parts.sessions.issue(principal, 60)}"}
 
-    async def test_it_reads(self, client: httpx.AsyncClient, house) -> None:
-        _, cookie = await self._cookie(house)
+    async def test_it_reads(self, client: httpx.AsyncClient, parts: Wiring) -> None:
+        _, cookie = await self._cookie(parts)
         assert (await client.get("/audit", headers=cookie)).status_code == 200
 
-    async def test_it_changes_only_with_the_header(self, client: httpx.AsyncClient, house) -> None:
-        _, cookie = await self._cookie(house)
+    async def test_it_changes_only_with_the_header(
+        self, client: httpx.AsyncClient, parts: Wiring
+    ) -> None:
+        _, cookie = await self._cookie(parts)
         body = {"role": "reader", "name": "x"}
         refused = await client.post("/tenants/acme/keys", headers=cookie, json=body)
         assert refused.status_code == 403
@@ -220,20 +250,22 @@ class TestSessions:
         done = await client.post("/tenants/acme/keys", headers=cookie, json=body)
         assert done.status_code == 201
 
-    async def test_it_expires(self, client: httpx.AsyncClient, house) -> None:
-        _, cookie = await self._cookie(house)
-        await house.clock.advance(60)
+    async def test_it_expires(self, client: httpx.AsyncClient, parts: Wiring) -> None:
+        _, cookie = await self._cookie(parts)
+        await parts.clock.advance(60)
         assert (await client.get("/audit", headers=cookie)).status_code == 401
 
-    async def test_it_ends_with_its_key(self, client: httpx.AsyncClient, house) -> None:
-        key_id, cookie = await self._cookie(house)
-        await house.keys.revoke("acme", key_id, "test")
+    async def test_it_ends_with_its_key(self, client: httpx.AsyncClient, parts: Wiring) -> None:
+        key_id, cookie = await self._cookie(parts)
+        await parts.keys.revoke("acme", key_id, "test")
         answer = await client.get("/audit", headers=cookie)
         assert answer.status_code == 401
         assert "revoked" in answer.json()["detail"]
 
-    async def test_an_admins_acts_for_its_tenant(self, client: httpx.AsyncClient, house) -> None:
-        _, cookie = await self._cookie(house, Role.ADMIN)
+    async def test_an_admins_acts_for_its_tenant(
+        self, client: httpx.AsyncClient, parts: Wiring
+    ) -> None:
+        _, cookie = await self._cookie(parts, Role.ADMIN)
         entries = (await client.get("/audit", headers=cookie)).json()["items"]
         assert all(entry["action"] != "tenant.created" for entry in entries)
         moved = await client.get("/tenants/other", headers=cookie)

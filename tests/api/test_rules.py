@@ -14,7 +14,7 @@ from service.rules.schema import FIELDS
 from service.settings import Settings
 from service.storage.sql.tables import audit
 from service.wiring import Wiring
-from tests.support.whole import calling, headers_of, made
+from tests.support.whole import headers_of, made
 
 Headers = dict[str, str]
 
@@ -45,17 +45,6 @@ async def parts(settings: Settings, clock: ManualClock, redis: Redis) -> AsyncIt
     settings.alert_rules.write_text(FILE)
     async with made(settings, clock) as parts:
         yield parts
-
-
-@pytest.fixture
-async def client(parts: Wiring) -> AsyncIterator[httpx.AsyncClient]:
-    async with calling(parts) as client:
-        yield client
-
-
-@pytest.fixture
-async def operator(parts: Wiring, client: httpx.AsyncClient) -> Headers:
-    return await headers_of(parts, Role.OPERATOR)
 
 
 async def test_a_rules_life(

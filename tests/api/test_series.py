@@ -1,6 +1,5 @@
 """Labels, their values, and deleting a series, with a worker at its work."""
 
-import asyncio
 import time
 from collections.abc import AsyncIterator
 
@@ -15,7 +14,7 @@ from service.settings import Settings
 from service.storage.columns import Columns
 from service.wiring import Wiring
 from service.worker import Worker
-from tests.support.whole import calling, headers_of, made, until
+from tests.support.whole import calling, headers_of, made, until, working
 
 EU, US = (Series.of("plays", {"region": region}) for region in ("eu", "us"))
 
@@ -28,11 +27,8 @@ async def parts(settings: Settings, redis: object) -> AsyncIterator[Wiring]:
 
 @pytest.fixture
 async def worker(parts: Wiring) -> AsyncIterator[Worker]:
-    worker, stop = Worker(parts), asyncio.Event()
-    running = asyncio.create_task(worker.run(stop))
-    yield worker
-    stop.set()
-    await running
+    async with working(parts) as worker:
+        yield worker
 
 
 @pytest.fixture
@@ -120,20 +116,18 @@ async def test_what_waits_in_the_log_when_its_series_or_tenant_is_deleted_goes_w
     await record(client, US, 2)
     assert (await client.delete(f"/analytics/series/{EU.hex}")).status_code == 204
     await parts.tenants.delete("other", "test")  # a tombstone without any samples
-    worker, stop = Worker(parts), asyncio.Event()
-    running = asyncio.create_task(worker.run(stop))
+    async with working(parts) as worker:
 
-    async def kept() -> bool:
-        return await values(client, US) == [2] and not await parts.redis.keys(f"*:{EU.hex}:*")
+        async def kept() -> bool:
+            return await values(client, US) == [2] and not await parts.redis.keys(f"*:{EU.hex}:*")
 
-    await until(kept)
-    await parts.tenants.delete("acme", "test")
+        await until(kept)
+        await parts.tenants.delete("acme", "test")
 
-    async def gone() -> bool:
-        return (
-            await parts.redis.keys("*:chunk:acme:*") == [] and "acme" not in worker.head.tenants()
-        )
+        async def gone() -> bool:
+            return (
+                await parts.redis.keys("*:chunk:acme:*") == []
+                and "acme" not in worker.head.tenants()
+            )
 
-    await until(gone)
-    stop.set()
-    await running
+        await until(gone)

@@ -4,6 +4,7 @@ import httpx
 import pytest
 
 from service.domain.series import Series
+from service.wiring import Wiring
 
 SHIPPED = {
     "samples_per_second": 10_000,
@@ -16,7 +17,9 @@ SHIPPED = {
 }
 
 
-async def test_a_tenants_life(client: httpx.AsyncClient, house, admin: dict[str, str]) -> None:
+async def test_a_tenants_life(
+    client: httpx.AsyncClient, parts: Wiring, admin: dict[str, str]
+) -> None:
     made = await client.post("/tenants", headers=admin, json={"id": "new", "name": "New"})
     assert made.status_code == 201
     assert made.headers["location"] == "/tenants/new"
@@ -29,11 +32,11 @@ async def test_a_tenants_life(client: httpx.AsyncClient, house, admin: dict[str,
     assert (await client.get("/tenants/new", headers=admin)).json() == made.json()
     again = await client.post("/tenants", headers=admin, json={"id": "new", "name": "New"})
     assert again.status_code == 409
-    await house.registry.register("new", [Series.of("plays")])
+    await parts.registry.register("new", [Series.of("plays")])
     renamed = await client.patch("/tenants/new", headers=admin, json={"name": "Newer"})
     assert renamed.json()["name"] == "Newer"
     assert (await client.delete("/tenants/new", headers=admin)).status_code == 204
-    assert await house.registry.all("new") == {}
+    assert await parts.registry.all("new") == {}
     for method in ("GET", "DELETE"):
         assert (await client.request(method, "/tenants/new", headers=admin)).status_code == 404
 
