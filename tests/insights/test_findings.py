@@ -10,24 +10,13 @@ from service.domain.clock import ManualClock
 from service.domain.rules import Condition, Rule, Severity
 from service.domain.series import MetricType, Series
 from service.insights.finding import Finding, Kind
-from service.insights.findings import Findings
 from service.query.selector import parse_selector
 from service.settings import Settings
 from service.storage.sql.engine import Database
+from tests.insights.conftest import NOW, engine, findings
 from tests.support.seed import Seed, ahead, times
 
-NOW = 1_700_000_000.0
 RNG = np.random.default_rng(7)
-
-
-@pytest.fixture
-def clock() -> ManualClock:
-    return ManualClock(NOW)
-
-
-@pytest.fixture
-async def seed(redis: Redis, sqlite: Database) -> Seed:
-    return Seed(redis, sqlite, NOW)
 
 
 def rule(query: str, threshold: float, condition: Condition = Condition.GT) -> Rule:
@@ -40,16 +29,6 @@ def rule(query: str, threshold: float, condition: Condition = Condition.GT) -> R
         threshold=threshold,
         severity=Severity.HIGH,
     )
-
-
-async def findings(
-    seed: Seed, clock: ManualClock, settings: Settings, rules: tuple[Rule, ...] = ()
-) -> list[Finding]:
-    async def rules_of(tenant: str) -> tuple[Rule, ...]:
-        return rules if tenant == seed.tenant else ()
-
-    made = Findings(seed.source, seed.database, clock, settings, rules_of)
-    return await made.for_tenant(seed.tenant)
 
 
 def of_kind(found: list[Finding], kind: Kind) -> list[Finding]:
@@ -285,10 +264,7 @@ async def test_a_hundred_series_take_a_moment_and_thousands_stay_bounded(
             columns.append((series, t[-3:], usual[-3:]))
     await seed.put_all(columns)
 
-    async def rules_of(_tenant: str) -> tuple[Rule, ...]:
-        return ()
-
-    made = Findings(seed.source, seed.database, clock, settings, rules_of)
+    made = engine(seed, clock, settings)
     started = time.monotonic()
     looks = [await made.look("acme") for _ in range(2)]
     assert time.monotonic() - started < 5

@@ -5,34 +5,23 @@ import pytest
 from redis.asyncio import Redis
 
 from service.domain.clock import ManualClock
-from service.domain.rules import Rule
 from service.domain.series import Series
-from service.insights.findings import Findings
 from service.insights.overview import Overview, OverviewPage
 from service.settings import Settings
 from service.storage.sql.engine import Database
+from tests.insights.conftest import NOW, engine
 from tests.support.seed import Seed, times
 
-NOW = 1_700_000_000.0
-
 
 @pytest.fixture
-def clock() -> ManualClock:
-    return ManualClock(NOW)
-
-
-@pytest.fixture
-async def seed(redis: Redis, database: Database) -> Seed:
+def seed(redis: Redis, database: Database) -> Seed:
+    """On both databases."""
     return Seed(redis, database, NOW)
 
 
 @pytest.fixture
 def overview(seed: Seed, clock: ManualClock, settings: Settings) -> Overview:
-    async def rules_of(_tenant: str) -> tuple[Rule, ...]:
-        return ()
-
-    findings = Findings(seed.source, seed.database, clock, settings, rules_of)
-    return Overview(seed.source, seed.database, clock, settings, findings)
+    return Overview(seed.source, seed.database, clock, settings, engine(seed, clock, settings))
 
 
 async def calm(seed: Seed, name: str, **tags: str) -> Series:

@@ -2,30 +2,17 @@
 
 import numpy as np
 import pytest
-from redis.asyncio import Redis
 
 from service.domain.clock import ManualClock
 from service.domain.series import SCORE, Series
 from service.insights import together
 from service.insights.finding import Finding, Kind
-from service.insights.findings import Findings
 from service.settings import Settings
 from service.storage.columns import Columns
-from service.storage.sql.engine import Database
+from tests.insights.conftest import NOW, findings
 from tests.support.seed import Seed, times
 
-NOW = 1_700_000_000.0
 NAMES = ("cpu_percent", "disk_ms", "errors", "latency_ms", "memory_percent", "requests")
-
-
-@pytest.fixture
-def clock() -> ManualClock:
-    return ManualClock(NOW)
-
-
-@pytest.fixture
-async def seed(redis: Redis, sqlite: Database) -> Seed:
-    return Seed(redis, sqlite, NOW)
 
 
 async def host(seed: Seed, name: str, newest: dict[str, float], hours: float = 48) -> list[Series]:
@@ -44,12 +31,8 @@ async def host(seed: Seed, name: str, newest: dict[str, float], hours: float = 4
     return made
 
 
-async def findings(seed: Seed, clock: ManualClock, settings: Settings) -> list[Finding]:
-    async def rules_of(tenant: str) -> tuple[()]:
-        return ()
-
-    made = Findings(seed.source, seed.database, clock, settings, rules_of)
-    return [f for f in await made.for_tenant(seed.tenant) if f.kind is Kind.TOGETHER]
+async def told(seed: Seed, clock: ManualClock, settings: Settings) -> list[Finding]:
+    return [f for f in await findings(seed, clock, settings) if f.kind is Kind.TOGETHER]
 
 
 async def test_metrics_that_are_a_little_odd_at_once_are_told_as_one(
@@ -57,7 +40,7 @@ async def test_metrics_that_are_a_little_odd_at_once_are_told_as_one(
 ) -> None:
     await host(seed, "web-1", {})
     odd = await host(seed, "web-2", dict.fromkeys(NAMES[:5], 0.99))
-    (found,) = await findings(seed, clock, settings)
+    (found,) = await told(seed, clock, settings)
     assert found.title == "web-2: odd as a whole"
     assert found.text.startswith("CPU, Disk and 3 more are each a little odd at the same time")
     assert set(found.series) == {s.hex for s in odd[:5]}
@@ -71,21 +54,21 @@ async def test_what_is_unusual_by_itself_is_not_told_twice(
     seed: Seed, clock: ManualClock, settings: Settings
 ) -> None:
     await host(seed, "web-2", {**dict.fromkeys(NAMES[:5], 0.99), NAMES[0]: 0.9999})
-    assert await findings(seed, clock, settings) == []
+    assert await told(seed, clock, settings) == []
 
 
 async def test_a_single_row_is_chance(seed: Seed, clock: ManualClock, settings: Settings) -> None:
     made = await host(seed, "web-2", dict.fromkeys(NAMES[:5], 0.99))
     for series in made:
         await seed.put(series.derived(SCORE), [NOW - 300], [0.5])
-    assert await findings(seed, clock, settings) == []
+    assert await told(seed, clock, settings) == []
 
 
 async def test_too_few_rows_tell_nothing(
     seed: Seed, clock: ManualClock, settings: Settings
 ) -> None:
     await host(seed, "web-2", dict.fromkeys(NAMES, 0.99), hours=10)
-    assert await findings(seed, clock, settings) == []
+    assert await told(seed, clock, settings) == []
 
 
 def test_an_entity_is_what_has_the_same_labels() -> None:
