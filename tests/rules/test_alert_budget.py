@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from service.domain.budgets import format_budget, parse_budget
 from service.domain.confidence import PAGES_FROM, of_cold, of_model
-from service.domain.rules import Condition, Rule, Severity
+from service.domain.rules import Condition, Rule
 from service.domain.series import (
     ALERT,
     EXPECTED,
@@ -19,30 +19,19 @@ from service.domain.series import (
     SCORE,
     Series,
 )
-from service.query.selector import parse_selector
 from service.rules.evaluator import Judgement, SeriesIndex, evaluate
 from service.rules.health import held
 from service.storage.columns import Columns
 from service.storage.head import Head
+from tests.support.judging import NOW, TENANT, put, rule_on
 
-TENANT = "acme"
-NOW = 1_700_000_000.0
 MINUTE = 60.0
 ROWS_A_WEEK = 7 * 24 * 60
 CPU = [Series.of("cpu", {"host": f"h{i}"}) for i in range(14)]
 
 
 def rule(budget: float | None = 2.0, threshold: float | None = None) -> Rule:
-    return Rule(
-        id="r1",
-        tenant=TENANT,
-        name="Unlike its past",
-        query=parse_selector("cpu"),
-        condition=Condition.ANOMALY,
-        threshold=threshold,
-        alert_budget=budget,
-        severity=Severity.HIGH,
-    )
+    return rule_on("cpu", Condition.ANOMALY, threshold=threshold, alert_budget=budget)
 
 
 class Told:
@@ -57,10 +46,7 @@ class Told:
 
     def put(self, series: Series, values: Any, ago: int = 0) -> None:
         """Minutely values, the last `ago` minutes before now."""
-        n = len(values)
-        t = np.round((NOW - ago * MINUTE - MINUTE * np.arange(n)[::-1]) * 1000).astype(np.int64)
-        self.head.add_series(TENANT, {series.id: series})
-        self.head.put(TENANT, series.id, Columns(t, np.asarray(values, np.float64)))
+        put(self.head, series, values, until=NOW - ago * MINUTE)
 
     def speak(self, alert: float, ago: int, scores: Any = (), series: Series = CPU[0]) -> None:
         """An anomaly begins so many minutes ago, with these scores from then on."""

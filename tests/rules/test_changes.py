@@ -4,41 +4,26 @@ import numpy as np
 
 from models.synthetic import daily, noise, with_shift
 from service.domain.clock import iso
-from service.domain.rules import Condition, Rule, Severity
+from service.domain.rules import Condition, Rule
 from service.domain.series import MetricType, Series
-from service.query.selector import parse_selector
 from service.rules import changes
 from service.rules.evaluator import Judgement, SeriesIndex, evaluate
 from service.storage.columns import Columns
 from service.storage.head import Head
+from tests.support import judging
+from tests.support.judging import NOW, TENANT
 
-TENANT = "acme"
-NOW = 1_700_000_000.0
 STEP = 300.0
 ROWS = 1500
 CPU = Series.of("cpu", {"host": "web-3"})
 
 
-def times(rows: int, until: float = NOW) -> np.ndarray:
-    return (np.round((until - STEP * np.arange(rows)[::-1]) * 1000)).astype(np.int64)
-
-
 def put(head: Head, series: Series, v: np.ndarray, until: float = NOW) -> None:
-    head.add_series(TENANT, {series.id: series})
-    head.put(TENANT, series.id, Columns(times(len(v), until), np.asarray(v, np.float64)))
+    judging.put(head, series, v, step=STEP, until=until)
 
 
 def rule(window: float = 6 * 3600.0) -> Rule:
-    return Rule(
-        id="r1",
-        tenant=TENANT,
-        name="Another level",
-        query=parse_selector("cpu"),
-        condition=Condition.CHANGE,
-        threshold=None,
-        severity=Severity.LOW,
-        window_seconds=window,
-    )
+    return judging.rule_on("cpu", Condition.CHANGE, window_seconds=window)
 
 
 def judge(

@@ -7,15 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from service.domain.rules import Condition, Rule, Severity
+from service.domain.rules import Condition, Rule
 from service.domain.series import EXPECTED_LOWER, EXPECTED_UPPER, FORECAST, SCORE, Series
-from service.query.selector import parse_selector
 from service.rules.evaluator import ENDED_SECONDS, Judgement, SeriesIndex, evaluate
 from service.storage.columns import Batch, Columns, Groups
 from service.storage.head import Head
+from tests.support.judging import NOW, TENANT, rule_on
 
-TENANT = "acme"
-NOW = 1_700_000_000.0
 CPU = Series.of("cpu", {"host": "a"})
 
 
@@ -33,15 +31,8 @@ def put(head: Head, series: Series, *points: tuple[float, float], tenant: str = 
 
 
 def a_rule(query: str = "cpu", **fields: Any) -> Rule:
-    fields = {"condition": Condition.GT, "threshold": 90.0, **fields}
-    return Rule(
-        id="r1",
-        tenant=TENANT,
-        name="Busy",
-        query=parse_selector(query),
-        severity=Severity.HIGH,
-        **fields,
-    )
+    given = {"condition": Condition.GT, "threshold": 90.0, "name": "Busy", **fields}
+    return rule_on(query, **given)
 
 
 def judge(head: Head, rule: Rule, **options: Any) -> Judgement:

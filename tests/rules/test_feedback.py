@@ -5,33 +5,28 @@ from typing import Any
 import numpy as np
 import pytest
 
-from service.domain.rules import Condition, Rule, Severity
+from service.domain.rules import Condition, Rule
 from service.domain.series import ALERT, SCORE, Series
-from service.query.selector import parse_selector
 from service.rules.evaluator import evaluate
-from service.storage.columns import Columns
 from service.storage.head import Head
+from tests.support.judging import NOW, TENANT, put, rule_on
 
-TENANT, NOW = "acme", 1_700_000_000.0
 A, B = (Series.of("cpu", {"host": host}) for host in "ab")
 ROWS_A_WEEK = 7 * 24 * 60
 
 
 def rule(**fields: Any) -> Rule:
-    given = {"condition": Condition.ANOMALY, "threshold": None, **fields}
-    return Rule("r1", TENANT, "Odd", parse_selector("cpu"), severity=Severity.HIGH, **given)
+    return rule_on("cpu", **{"condition": Condition.ANOMALY, **fields})
 
 
 def head_with(score: float, alert: float = 0.0) -> Head:
     head = Head(4096)
-    t = np.round((NOW - 60.0 * np.arange(60)[::-1]) * 1000).astype(np.int64)
     for one in (A, B):
         scores, alerts = np.full(60, 0.5), np.zeros(60)
         scores[-1], alerts[-1] = score, alert
         told = {one: np.full(60, 58.0), one.derived(SCORE): scores, one.derived(ALERT): alerts}
         for series, values in told.items():
-            head.add_series(TENANT, {series.id: series})
-            head.put(TENANT, series.id, Columns(t, values))
+            put(head, series, values)
     return head
 
 

@@ -7,19 +7,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from service.domain.rules import Condition, Rule, Severity
+from service.domain.rules import Condition, Rule
 from service.domain.series import MetricType, Series
-from service.query.selector import parse_selector
 from service.rules.evaluator import Judgement, SeriesIndex, evaluate
 from service.rules.sight import STALE_MARKER
-from service.storage.columns import Columns
 from service.storage.head import Head
+from tests.support.judging import NOW, TENANT, put, rule_on
 
-TENANT = "acme"
-NOW = 1_700_000_000.0
 REGIONS = ("ap-south", "eu-north", "eu-west", "sa-east", "us-east", "us-west")
 USUAL = (0.02, 0.03, 0.04, 0.025, 0.05, 0.03)
-STEP = 60.0
 ROWS = 300
 
 
@@ -27,27 +23,12 @@ def values(level: float, seed: int = 0, rows: int = ROWS) -> np.ndarray:
     return level * (1 + 0.05 * np.random.default_rng(seed).normal(size=rows))
 
 
-def put(head: Head, series: Series, v: Any, *, step: float = STEP, until: float = NOW) -> None:
-    v = np.asarray(v, np.float64)
-    head.add_series(TENANT, {series.id: series})
-    t = np.round((until - step * np.arange(len(v))[::-1]) * 1000).astype(np.int64)
-    head.put(TENANT, series.id, Columns(t, v))
-
-
 def region(name: str, **labels: str) -> Series:
     return Series.of("error_rate", {"region": name, **labels})
 
 
 def a_rule(query: str = "error_rate", **fields: Any) -> Rule:
-    return Rule(
-        id="r1",
-        tenant=TENANT,
-        name="Unlike the others",
-        query=parse_selector(query),
-        condition=Condition.PEERS,
-        severity=Severity.HIGH,
-        **{"threshold": None, "window_seconds": 1800.0, **fields},
-    )
+    return rule_on(query, Condition.PEERS, **{"window_seconds": 1800.0, **fields})
 
 
 def judged(head: Head, rule: Rule | None = None, at: float = NOW) -> dict[str, Judgement]:
