@@ -11,6 +11,7 @@ from models.ensemble import Detector, Scores
 from models.features import FEATURES
 from models.forecast.choice import Forecast, SeriesForecaster
 from models.members import LABELS
+from models.steps import settled_at
 from service.detection import counters
 from service.detection.changes import changes
 from service.detection.registry import model_arrays
@@ -55,10 +56,12 @@ class Trained:
 def train_series(t_ms: Times, values: Values, options: FitOptions) -> Trained:
     """Fit detector and forecaster on ascending timestamps (n,) and values (n,).
 
+    What came at another step than now is left out, once the new one has lasted (`models.steps`).
     Raises ValueError with too few rows.
     """
     begun = time.process_time()
-    samples = Columns(t_ms, values)
+    begin = settled_at(t_ms)
+    samples = Columns(t_ms[begin:], values[begin:])
     learned = counters.rates(samples) if options.counter else samples
     kept = trusted(learned.t, options.left_out)
     detector = Detector(options.seed).fit(*learned, kept)
@@ -78,14 +81,14 @@ def train_series(t_ms: Times, values: Values, options: FitOptions) -> Trained:
         "members": list(LABELS),
         "change_points": changes(learned),
     }
-    finite = np.flatnonzero(np.isfinite(values))
+    finite = samples.t[np.isfinite(samples.v)]
     return Trained(
         arrays=model_arrays(detector, forecaster),
         features=tuple(FEATURES),
         quality=quality,
-        rows=int(trusted(t_ms[finite], options.left_out).sum()),
-        from_ms=int(t_ms[finite[0]]),
-        to_ms=int(t_ms[finite[-1]]),
+        rows=int(trusted(finite, options.left_out).sum()),
+        from_ms=int(finite[0]),
+        to_ms=int(finite[-1]),
         holdout=holdout,
         forecast=forecast,
         seconds=time.process_time() - begun,

@@ -6,8 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from models.base import within
+from models.ensemble import Detector
 from models.members import LABELS
 from models.synthetic import daily, times
+from service.detection.fitting import FitOptions, train_series
 from service.detection.records import ModelRecords, ModelState
 from service.detection.registry import ModelRegistry
 from service.detection.training import Trainer, TrainingReport
@@ -236,6 +239,17 @@ async def test_only_the_newest_rows_are_used(trainer, store, monkeypatch):
 async def test_closing_twice_is_harmless(trainer):
     trainer.close()
     trainer.close()
+
+
+def test_a_series_that_comes_more_often_is_learned_at_its_new_step():
+    old, new = times(2000, 300_000), times(4 * 1440, 60_000)
+    t = np.concatenate((old, old[-1] + 60_000 + new - new[0]))
+    values = np.concatenate((daily(2000, 1), daily(len(new), 1, period=1440)))
+    trained = train_series(t, values, FitOptions())
+    detector = Detector.from_arrays(within("detector", trained.arrays))
+    assert detector.grid_.step_ms == 60_000
+    assert trained.from_ms == t[1999]  # a step begins with the row before it
+    assert trained.rows == len(new) + 1
 
 
 def test_reports_add_up():
