@@ -6,6 +6,7 @@ distribution", Annals of Statistics 1975), shrunk towards a prior because tails 
 """
 
 from collections import deque
+from collections.abc import Sequence
 from typing import Self
 
 import numpy as np
@@ -16,6 +17,7 @@ from models.base import Array, ArrayMap, Arrays, Integers, floats
 LARGEST_SURPRISE = 12.0
 #: Where ranks end and the tail begins: this share of the past lies below.
 BODY = 0.9
+_START = -float(np.log10(1.0 - BODY))
 #: Points of the body that a stored calibration keeps.
 KNOTS = 256
 
@@ -26,26 +28,53 @@ class Window:
     def __init__(self, size: int) -> None:
         self._size = size
         self._arrived: deque[Array] = deque()
-        self._count = 0
         self.ordered: Array = np.zeros(0)
 
     def add(self, values: Array, size: int | None = None) -> None:
         """Take values (k,) in; the oldest leave, until `size` are left."""
         size = min(self._size, self._size if size is None else size)
         values = values[-size:]
-        while (over := self._count + len(values) - size) > 0 and self._arrived:
+        over = len(self.ordered) + len(values) - size
+        if over > 0:
+            self.ordered = _less(self.ordered, self._leave(over))
+        if len(values):
+            self.ordered = _merged(self.ordered, values)
+            self._arrived.append(values)
+
+    def _leave(self, count: int) -> Array:
+        """Take the oldest values off, at most `count`."""
+        leaving = [np.zeros(0)]
+        while count > 0 and self._arrived:
             oldest = self._arrived.popleft()
-            leaving = np.sort(oldest[:over])
-            place = np.searchsorted(self.ordered, leaving)
-            nth = np.arange(len(leaving)) - np.searchsorted(leaving, leaving)
-            self.ordered = np.delete(self.ordered, place + nth)
-            self._count -= len(leaving)
-            if len(oldest) > over:
-                self._arrived.appendleft(oldest[over:])
-        new = np.sort(values)
-        self.ordered = np.insert(self.ordered, np.searchsorted(self.ordered, new), new)
-        self._arrived.append(values)
-        self._count += len(values)
+            if len(oldest) > count:
+                self._arrived.appendleft(oldest[count:])
+                oldest = oldest[:count]
+            leaving.append(oldest)
+            count -= len(oldest)
+        return np.concatenate(leaving)
+
+
+def _less(ordered: Array, leaving: Array) -> Array:
+    """Ascending values without `leaving`, all of which are among them."""
+    leaving = np.sort(leaving)
+    place = ordered.searchsorted(leaving)
+    place += np.arange(len(leaving)) - leaving.searchsorted(leaving)  # equal ones follow each other
+    kept = np.ones(len(ordered), np.bool_)
+    kept[place] = False
+    return ordered[kept]
+
+
+def _merged(ordered: Array, new: Array) -> Array:
+    """Ascending values with `new` among them."""
+    new = np.sort(new)
+    place = ordered.searchsorted(new)
+    place += np.arange(len(new))
+    merged = np.empty(len(ordered) + len(new))
+    old = np.ones(len(merged), np.bool_)
+    old[place] = False
+    merged[place] = new
+    merged[old] = ordered
+    return merged
 
 
 class TailCalibrator:
@@ -74,21 +103,27 @@ class TailCalibrator:
         if threshold <= 0.0:
             threshold = max(float(ordered.mean()), 1e-12)
         self.threshold_ = threshold
-        above = ordered[np.searchsorted(ordered, threshold, side="right") :]
+        above = ordered[ordered.searchsorted(threshold, side="right") :]
         excess = np.log(above / threshold)
         if len(excess):  # one freak must not decide how heavy the tail is
             middle = (excess[(len(excess) - 1) // 2] + excess[len(excess) // 2]) / 2  # in order
-            excess = np.minimum(excess, 10.0 * (float(middle) + 1e-3))
-        self.index_ = float((excess.sum() + self.weight * self.prior) / (len(above) + self.weight))
+            limit = 10.0 * (float(middle) + 1e-3)
+            if excess[-1] > limit:
+                excess = np.minimum(excess, limit)
+        known = float(np.add.reduce(excess)) + self.weight * self.prior
+        self.index_ = known / (len(above) + self.weight)
         self.body_, self.ranks_ = ordered[: n - len(above)], None
         return self
 
     def surprise(self, scores: Array) -> Array:
         """-log10 p of each score (n,), between 0 and `LARGEST_SURPRISE`."""
-        below: Array | Integers = np.searchsorted(self.body_, scores)
+        return surprise_of(scores, self.below(scores), self.count_, self.threshold_, self.index_)
+
+    def below(self, scores: Array) -> Array | Integers:
+        """How many of the body's past scores are lower than each of (n,)."""
         if self.ranks_ is not None and len(self.body_):
-            below = np.interp(scores, self.body_, self.ranks_, right=self.count_ * BODY)
-        return surprise_of(scores, below, self.count_, self.threshold_, self.index_)
+            return np.interp(scores, self.body_, self.ranks_, right=self.count_ * BODY)
+        return np.asarray(self.body_.searchsorted(scores))
 
     def to_arrays(self) -> Arrays:
         """Ranks at up to `KNOTS` points of the body, and the tail."""
@@ -111,6 +146,16 @@ class TailCalibrator:
         return calibrator
 
 
+def surprises(calibrators: Sequence[TailCalibrator], scores: Array) -> Array:
+    """What each of k calibrators says about its scores, a row of (k, n): all in one go."""
+    below = np.empty(scores.shape)
+    tails = np.empty((3, len(calibrators), 1))
+    for row, one in enumerate(calibrators):
+        below[row] = one.below(scores[row])
+        tails[:, row, 0] = one.count_, one.threshold_, one.index_
+    return surprise_of(scores, below, *tails)
+
+
 def surprise_of(
     scores: Array,
     below: Array | Integers,
@@ -119,11 +164,10 @@ def surprise_of(
     index: Array | float,
 ) -> Array:
     """-log10 p of scores, of which `below` of `count` past ones are lower; a tail beyond."""
-    start = -np.log10(1.0 - BODY)
     share = (count - below + 0.5) / (count + 1.0)
-    inside = np.minimum(np.maximum(-np.log10(share), 0.0), start)
+    inside = np.minimum(np.maximum(-np.log10(share), 0.0), _START)
     excess = np.log10(np.maximum(scores, threshold) / threshold) / index
-    surprise = np.where(scores > threshold, start + excess, inside)
+    surprise = np.where(scores > threshold, _START + excess, inside)
     return np.asarray(np.minimum(surprise, LARGEST_SURPRISE))
 
 

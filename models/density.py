@@ -18,8 +18,10 @@ from models.base import Array, ArrayMap, Arrays, floats, scalar
 def squared_distances(A: Array, B: Array) -> Array:
     """(n, m) squared Euclidean distances between rows (n, p) and (m, p)."""
     cross = A @ B.T
-    square = (A * A).sum(1)[:, None] + (B * B).sum(1)[None, :] - 2.0 * cross
-    return np.asarray(np.maximum(square, 0.0))
+    cross *= 2.0
+    square = np.add.outer((A * A).sum(axis=1), (B * B).sum(axis=1))
+    square -= cross  # in place: memory that is new costs more than the sums
+    return np.asarray(np.maximum(square, 0.0, out=square))
 
 
 def nearest(A: Array, B: Array) -> Array:
@@ -65,9 +67,10 @@ class CoreDistance:
             X = X[np.sort(rng.choice(len(X), self.rows, replace=False))]
         X = single(X)
         k = min(self.neighbours, len(X) - 1)
-        distance = np.sqrt(squared_distances(X, X))
-        np.fill_diagonal(distance, 0.0)
-        reach = np.partition(distance, k, axis=1)[:, k]
+        square = squared_distances(X, X)
+        np.fill_diagonal(square, 0.0)
+        square.partition(k, axis=1)
+        reach = np.sqrt(square[:, k])
         self.eps_ = float(np.quantile(reach, self.share)) + 1e-6
         # what makes a core point of DBSCAN: k neighbours within eps, besides itself
         self.core_ = X[reach <= self.eps_]

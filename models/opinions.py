@@ -5,12 +5,13 @@ surprises, with an echo of the last rows, is read as a probability by one map fo
 """
 
 from collections.abc import Mapping
+from functools import reduce
 from typing import Self
 
 import numpy as np
 
 from models.base import Array, ArrayMap, Arrays, Flags, Member, nested, within
-from models.calibration import TailCalibrator, Window
+from models.calibration import TailCalibrator, Window, surprises
 from models.features import FEATURES, LEAD, decaying
 from models.members import COMPOSED, DIRECT, LEARNING
 from models.running import Newest
@@ -49,7 +50,7 @@ _ECHO = decaying(ECHO_SPAN)
 
 def composed(each: Mapping[str, Array]) -> list[Array]:
     """Surprise of each member (n,), in the order of `LABELS`, from those of what is calibrated."""
-    means = [np.mean([each[f] for f in features], axis=0) for features in COMPOSED.values()]
+    means = [reduce(np.add, (each[f] for f in own)) / len(own) for own in COMPOSED.values()]
     return [*(each[name] for name in LEARNING), *means]
 
 
@@ -73,14 +74,12 @@ class Opinions:
 
     def surprise(self, raw: dict[str, Array], shape: Array) -> Array:
         """Surprise of each member (n, members), in the order of `LABELS`."""
-        n = len(shape)
-        silent = np.zeros(n)
-        each = {
-            name: self.calibrators[name].surprise(raw[name])
-            if name in self.calibrators and name in raw
-            else silent
-            for name in CALIBRATED
-        }
+        each = dict.fromkeys(CALIBRATED, np.zeros(len(shape)))
+        known = [name for name in CALIBRATED if name in self.calibrators and name in raw]
+        if known:
+            calibrators = [self.calibrators[name] for name in known]
+            found = surprises(calibrators, np.array([raw[name] for name in known]))
+            each |= zip(known, found, strict=True)
         return np.stack([*composed(each), shape], axis=1)
 
     def learn(self, row: int, Z: Array, shape: Array, raw: dict[str, Array], most: int) -> None:

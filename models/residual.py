@@ -132,14 +132,14 @@ class Band:
     """
 
     def __init__(self, rows: int = 5000) -> None:
-        self.below, self.above = Window(rows), Window(rows)
+        self._past = Window(rows)
         self.low_, self.high_ = 3.0, 3.0
 
     def learn(self, residual: Array) -> None:
         """Take out-of-sample residuals in units of their scale (n,) in."""
-        self.below.add(np.maximum(-residual, 0.0))
-        self.above.add(np.maximum(residual, 0.0))
-        self.low_, self.high_ = _width(self.below.ordered), _width(self.above.ordered)
+        self._past.add(residual)
+        ordered = self._past.ordered
+        self.low_, self.high_ = _width(-ordered[::-1]), _width(ordered)
 
     def around(self, expected: Array, scale: Array) -> tuple[Array, Array]:
         """Lower and upper limits (n,) for expectations and their scales (n,)."""
@@ -158,13 +158,13 @@ class Band:
 
 
 def _width(side: Array) -> float:
-    """Of one side, from its residuals in ascending order."""
+    """Of one side, from residuals in ascending order; those of the other side are negative."""
     n = len(side)
     if not n:
         return 3.0
 
     def quantile(level: float) -> float:
-        return float(side[min(n - 1, int(level * n))])
+        return max(float(side[min(n - 1, int(level * n))]), 0.0)
 
     # the plain and the cautious quantile; a finite sample needs the (n+1)/n of conformal bands
     plain = quantile(min(1.0, 0.995 * (1.0 + 1.0 / n)))

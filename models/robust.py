@@ -5,6 +5,39 @@ import numpy as np
 from models.base import Array
 
 
+def mean(values: Array) -> float:
+    """Mean of values (n,), n ≥ 1, without what `np.mean` spends on a few values."""
+    return float(np.add.reduce(values)) / len(values)
+
+
+def median(values: Array) -> float:
+    """Median of values (n,), n ≥ 1, no NaN: that of `np.median`, in a fraction of the time.
+
+    To look for one place is much faster than for the two in the middle.
+    """
+    n, half = len(values), len(values) // 2
+    ordered = values.copy()
+    ordered.partition(half)
+    upper = float(ordered[half])
+    return upper if n % 2 else (float(ordered[:half].max()) + upper) / 2.0
+
+
+def row_medians(rows: Array) -> Array:
+    """Medians (n,) of rows (n, m), m ≥ 1, none of them NaN."""
+    m = rows.shape[1]
+    ordered = np.sort(rows, axis=1)
+    return np.asarray((ordered[:, (m - 1) // 2] + ordered[:, m // 2]) / 2.0)
+
+
+def mean_and_spread(rows: Array) -> tuple[Array, Array]:
+    """Mean and standard deviation (n,) of rows (n, m), m ≥ 1: two sums instead of four."""
+    m = rows.shape[1]
+    middle = np.add.reduce(rows, axis=1) / m
+    away = rows - middle[:, None]
+    away *= away
+    return middle, np.sqrt(np.add.reduce(away, axis=1) / m)
+
+
 def winsorised_mean(values: Array, share: float = 0.98) -> float:
     """Mean of values ≥ 0 after the largest were cut to the `share` quantile; 0 for none."""
     if not len(values):

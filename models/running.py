@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.base import Array, ArrayMap, Arrays, Integers, floats
+from models.robust import mean, median
 
 #: One value counts at most so many times the mean: a freak must not decide what is usual.
 MOST = 5.0
@@ -33,18 +34,25 @@ class Size:
         if not n:
             return sizes
         if self.rows >= 10 and self.mean > 0:
-            sizes = np.minimum(sizes, self._most(sizes))
+            sizes = self._cut(sizes, MOST * self.mean)
         self.rows += n
         rate = max(1.0 - 0.5 ** (n / self.half_life), n / self.rows)
-        self.mean += (float(sizes.mean()) - self.mean) * rate
+        self.mean += (mean(sizes) - self.mean) * rate
         return sizes
 
-    def _most(self, sizes: Array) -> float:
-        """What one of `sizes` (n,) counts at most; more if most have been larger for a while."""
-        limit = MOST * self.mean
-        middle = float(np.median(sizes))
-        self._over = self._over + len(sizes) if self.rows >= SETTLED and middle > limit else 0
-        return MOST * middle if self._over >= FOLLOWED else limit
+    def _cut(self, sizes: Array, limit: float) -> Array:
+        """Sizes (n,) of at most `limit`; of more if most have been larger for a while."""
+        larger = np.count_nonzero(sizes > limit)
+        if not larger:
+            self._over = 0
+            return sizes
+        # the median is looked for only where it may lie beyond the limit
+        if self.rows < SETTLED or 2 * larger < len(sizes) or (middle := median(sizes)) <= limit:
+            self._over = 0
+        else:
+            self._over += len(sizes)
+            limit = MOST * middle if self._over >= FOLLOWED else limit
+        return np.minimum(sizes, limit)
 
 
 class SizeOfDay:
