@@ -95,8 +95,22 @@ def _moments(table: Table, text: list[str]) -> Times:
     wrong = told.isna().to_numpy() | ~dated
     if wrong.any():
         row = int(wrong.argmax())
-        raise table.wrong(row, f"timestamp {text[row]!r} is neither Unix seconds nor ISO 8601")
+        reason = "is neither Unix seconds nor ISO 8601"
+        if _is_number(text[0]):  # a file of Unix seconds: its first row is not what is wrong
+            row = next(i for i, one in enumerate(text) if not _is_number(one))
+            reason = "is no Unix time in seconds, as the first one is"
+        elif _is_number(text[row]):
+            reason = "is not ISO 8601, as the first one is"
+        raise table.wrong(row, f"timestamp {text[row]!r} {reason}")
     return np.asarray(told.astype("datetime64[ms, UTC]").astype(np.int64), np.int64)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def numbers(table: Table, name: str) -> Values:
