@@ -28,6 +28,8 @@ METRICS_MAX = 50
 ROWS_MIN = 200
 #: Newest rows in which something odd goes on, and the score that at least two of them have.
 NOW_ROWS, LASTING = 6, 0.99
+#: How old the newest scores may be: so many steps of the slowest metric, and ten minutes anyway.
+FRESH_STEPS, FRESH_MS = 5, 600_000
 #: Entities that a look reads whole, and the mean surprise from which one is worth it.
 READ_MOST, WORTH = 5, 1.5 * USUAL
 
@@ -110,7 +112,8 @@ def _worth(look: Look) -> Iterable[list[Series]]:
         t, each = lay([look.watched[i].score for i in ids])
         newest = surprises(each[-NOW_ROWS:])
         mean = float(np.where(np.isfinite(newest), newest, USUAL).mean(axis=1).max())
-        fresh = look.now_ms - int(t[-1]) <= 1000 * 600
+        slowest = max(look.watched[i].step_ms for i in ids)
+        fresh = look.now_ms - int(t[-1]) <= max(FRESH_MS, FRESH_STEPS * slowest)
         if fresh and mean >= WORTH:
             worth.append((mean * len(ids) ** 0.5, [look.watched[i].series for i in ids]))
     worth.sort(key=lambda item: -item[0])
@@ -134,8 +137,8 @@ def _finding(joint: Joint, threshold: float) -> Finding | None:
         Kind.TOGETHER,
         Severity.MEDIUM,
         f"{where or 'Several metrics'}: odd as a whole",
-        f"{words.listing(names)} are each a little odd at the same time; none of them is by "
-        f"itself, yet all together are so once in {rare}",
+        f"{words.listing(names)} are each a little odd at the same time; none of them is unusual "
+        f"by itself, but all of them together are this odd only once in {rare}",
         tuple(joint.series[m].hex for m in loud),
         float(joint.t_ms[len(joint.score[:-NOW_ROWS]) + int(hits[0])]) / 1000,
         {

@@ -15,9 +15,11 @@ from tests.support.seed import Seed, times
 NAMES = ("cpu_percent", "disk_ms", "errors", "latency_ms", "memory_percent", "requests")
 
 
-async def host(seed: Seed, name: str, newest: dict[str, float], hours: float = 48) -> list[Series]:
+async def host(
+    seed: Seed, name: str, newest: dict[str, float], hours: float = 48, step: float = 300
+) -> list[Series]:
     """Six metrics of a host with scores as they are on normal data, but the `newest`."""
-    t = times(NOW, hours)
+    t = times(NOW, hours, step)
     made = []
     rng = np.random.default_rng(3)
     columns = []
@@ -48,6 +50,19 @@ async def test_metrics_that_are_a_little_odd_at_once_are_told_as_one(
     assert isinstance(score, float)
     assert score >= 0.999
     assert found.since == (NOW - 300) // 300 * 300
+
+
+async def test_slow_metrics_are_told_until_their_next_samples_come(
+    seed: Seed, clock: ManualClock, settings: Settings
+) -> None:
+    await host(seed, "web-2", dict.fromkeys(NAMES[:5], 0.99), hours=71, step=900)
+    for ago in (0, 850, 4200):
+        clock.set(NOW + ago)
+        (found,) = await told(seed, clock, settings)
+        assert found.title == "web-2: odd as a whole"
+        assert "none of them is unusual by itself, but all of them together" in found.text
+    clock.set(NOW + 4600)
+    assert await told(seed, clock, settings) == []
 
 
 async def test_what_is_unusual_by_itself_is_not_told_twice(
