@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from models.synthetic import daily, times
+from service.detection import carrying
 from service.detection.fitting import FitOptions, train_series
 from service.detection.records import ModelState
 from service.detection.registry import ModelRegistry
@@ -269,13 +270,17 @@ def test_a_sample_that_comes_late_is_seen(both):
     assert_same(scorer.score_all("acme", now), Scorer(registry, forecast_every=1000), now)
 
 
-def test_a_new_model_goes_on_in_place_of_the_old_one(both, trained):
+@pytest.mark.parametrize("announced", [True, False])
+def test_a_new_model_goes_on_in_place_of_the_old_one(both, trained, announced, monkeypatch):
     registry, work = both
     scorer = Scorer(registry)
     scorer.score_all("acme", work(ROWS + 1, ROWS + 2))
     other = train_series(T[:ROWS], V[:ROWS], FitOptions(horizon=12, seed=7))
     registry.save("acme", CPU.hex, other.arrays, manifest(other, version=2))
-    scorer.refresh("acme", CPU.hex)
+    if announced:
+        scorer.refresh("acme", CPU.hex)
+    else:
+        monkeypatch.setattr(carrying, "LOOK_AGAIN_SECONDS", 0.0)
     now = work(ROWS + 2, ROWS + 3)
     found = scorer.score_all("acme", now)
     old = ModelRegistry(registry.root.parent / "old", KEY)
