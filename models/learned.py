@@ -76,7 +76,7 @@ class Learned:
         raw = self.opinions.raw(rows.Z, novelty)
         each = self.opinions.surprise(raw, novelty)
         joined, mean = self.joint.join(each, carried=carried)
-        expected, scale = self.features.expect(rows, past.first + np.arange(start, stop))
+        expected, scale = self.features.expect(rows)
         lower, upper = self.band.around(expected, scale)
         floor = self.units.apply(np.zeros(1))[0] if self.lowest >= 0 else -np.inf
         lower = np.minimum(np.maximum(lower, floor), expected)
@@ -113,7 +113,7 @@ class Learned:
         """Learn from past.x[start:stop], just judged; `seen` marks measured rows that count."""
         self.features.learn(past, start, stop, block.rows, seen)
         self.shape.learn(block.cells)
-        self.lowest = min(self.lowest, float(self.units.restore(past.x[start:stop]).min()))
+        self.lowest = min(self.lowest, float(self.units.restore(past.x[start:stop].min())))
         self._strengths = np.concatenate((self._strengths, block.judged.strength))[-ALERT_MEMORY:]
         if start < FIRST:  # judged by nothing
             return
