@@ -1,5 +1,6 @@
 import json
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -197,6 +198,20 @@ def test_everything_is_shown_and_is_json():
     text = console.export_text()
     for part in ("web (2)", "61.5", "Gaussian z", "a walk", "NAB was left out", "✓✓"):
         assert part in text
+
+
+def test_a_corpus_of_which_nothing_was_found_is_named():
+    one = labelled()
+    nothing = replace(
+        detection.quality("web", "offbeat", [one], [stream(one, np.zeros(len(one.values)))]), ap=0.0
+    )
+    baselines = [replace(nothing, method=method, ap=0.5) for method in BASELINES]
+    console = Console(width=160, record=True, file=sys.stderr)
+    found = detection.Detection([nothing, *baselines], [], [], [], [])
+    detection_report.show(found, console)
+    (row,) = (line for line in console.export_text().splitlines() if "offbeat" in line)
+    assert "web (2)" in row
+    assert "✗" in row
 
 
 def test_marks():
