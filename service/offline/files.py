@@ -5,14 +5,13 @@ walked over once, and no row is judged by what comes after it.
 """
 
 import csv
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TextIO
 
 import numpy as np
-from joblib import Parallel, delayed
+from joblib import Parallel, cpu_count, delayed
 
 from models.base import Flags, Integers
 from models.ensemble import ROWS_MIN, Detector, Scores
@@ -83,7 +82,7 @@ def jobs(source: Path, target: Path) -> list[Job]:
 def detect_all(work: Sequence[Job], options: Options) -> Iterator[Detected]:
     """Score every file, as they get ready. One that cannot be read or written stops no other."""
     largest_first = sorted(work, key=lambda job: -job.source.stat().st_size)
-    processes = min(os.cpu_count() or 1, len(work))
+    processes = min(cpu_count(), len(work))  # of the cores that this process may use
     yield from Parallel(n_jobs=processes, return_as="generator_unordered", batch_size=1)(
         delayed(_detect)(job, options) for job in largest_first
     )

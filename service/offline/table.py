@@ -84,7 +84,10 @@ def times(table: Table, name: str) -> Times:
     wrong = ~(np.abs(seconds) < _SECONDS_MAX)
     if wrong.any():
         row = int(wrong.argmax())
-        raise table.wrong(row, f"timestamp {text[row]!r} is no Unix time in seconds")
+        reason = f"timestamp {text[row]!r} is no Unix time in seconds"
+        if _SECONDS_MAX <= seconds[row] < 1000 * _SECONDS_MAX:
+            reason += "; are these milliseconds?"
+        raise table.wrong(row, reason)
     return np.round(seconds * 1000).astype(np.int64)
 
 
