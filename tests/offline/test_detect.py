@@ -154,7 +154,7 @@ BROKEN = {
     "timestamp,value\n2024-01-01,1\n,1\n": "line 3: timestamp '' is neither",
     "timestamp,value\n2024-02-30,1\n": "line 2: timestamp '2024-02-30'",
     "timestamp,value\n1,1\n1700000000000,1\n": "line 3: timestamp '1700000000000' is no Unix time",
-    "timestamp,value\n1.7e12,1\n": "line 2: timestamp '1.7e12' is no Unix time in seconds; are these",
+    "timestamp,value\n1.7e12,1\n": "line 2: timestamp '1.7e12' is no Unix time in seconds; are",
     "timestamp,value\nnan,1\n": "line 2: timestamp 'nan' is no Unix time",
     "timestamp,value\n1,1\n2,1\n3x,1\n": "line 4: timestamp '3x' is no Unix time in seconds, as",
     "timestamp,value\n2024-01-01,1\n1700000000,1\n": "line 3: timestamp '1700000000' is not ISO",
