@@ -22,6 +22,7 @@ from service.api import (
     remote_write,
     rules,
     series,
+    silences,
     tenants,
 )
 from service.api.direct import Direct
@@ -66,6 +67,7 @@ def create_api(wiring: Wiring) -> FastAPI:
         channels,
         notifications,
         alerts,
+        silences,
         tenants,
         keys,
         audit,

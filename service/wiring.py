@@ -10,7 +10,9 @@ from redis.asyncio import Redis
 
 from service.alerts.engine import AlertEngine
 from service.alerts.escalator import Escalator
-from service.alerts.feedback import Feedback, Incidents
+from service.alerts.feedback import Feedback
+from service.alerts.incidents import Incidents
+from service.alerts.silences import Silences
 from service.alerts.store import AlertStore
 from service.detection.records import ModelRecords
 from service.detection.standing import Standings
@@ -86,6 +88,7 @@ class Wiring:
     alerts: AlertStore
     feedback: Feedback
     incidents: Incidents
+    silences: Silences
     engine: AlertEngine
     escalator: Escalator
     channels: ChannelStore
@@ -248,6 +251,7 @@ async def wired(
             alerts=AlertStore(database),
             feedback=Feedback(database, clock),
             incidents=Incidents(database, clock, rules_of),
+            silences=Silences(database, clock, settings.retention_seconds),
             engine=AlertEngine(
                 database, clock, wake, settings, default_channels, quota=tenants.quota
             ),

@@ -1,4 +1,4 @@
-"""Acts on timers that are due: escalations, ends of cooldowns, summaries.
+"""Acts on timers that are due: escalations, ends of cooldowns and of silences, summaries.
 
 Each timer is claimed and acted upon in one transaction under its tenant's lock, which an
 acknowledgement and a resolution take too: nothing escalates after either.
@@ -9,8 +9,9 @@ from sqlalchemy import RowMapping, delete, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service import telemetry
-from service.alerts.announce import Plan, announce, plan_step
-from service.alerts.outbound import COOLDOWN, ESCALATE, SUMMARY, Limits, Outbound
+from service.alerts.announce import Plan, announce, hush, plan_step
+from service.alerts.outbound import COOLDOWN, ESCALATE, SILENCE, SUMMARY, Limits, Outbound
+from service.alerts.quiet import in_force
 from service.alerts.records import locked
 from service.alerts.snapshot import summary_payload
 from service.domain.alerts import Alert, AlertState, EventKind
@@ -93,17 +94,28 @@ class Escalator:
 async def _remind(
     connection: AsyncConnection, out: Outbound, timer: RowMapping, now: float
 ) -> bool:
-    """Escalate, or tell what a cooldown kept back; whether there was anybody to tell."""
+    """Escalate, or tell what a cooldown or a silence kept back; whether anybody is told."""
     alert = await locked(connection, timer["tenant"], timer["alert_id"])
     if alert is None or alert.state is not AlertState.FIRING or alert.acknowledged_at is not None:
         return False
-    if timer["kind"] == ESCALATE:
-        await _escalate(out, alert, Escalation.of(timer["payload"]))
-    elif timer["kind"] == COOLDOWN:
-        await announce(out, alert, Plan.from_snapshot(timer["payload"]), now)
-    else:
-        log.error("unknown kind of timer", kind=timer["kind"], timer=timer["id"])
+    kind, payload = timer["kind"], timer["payload"]
+    known: list[str] = []
+    if kind == SILENCE:
+        kind, payload, known = payload["kind"], payload["payload"], payload["silences"]
+    if kind not in (ESCALATE, COOLDOWN):
+        log.error("unknown kind of timer", kind=kind, timer=timer["id"])
         return False
+    quiet = (await in_force(connection, alert.tenant, now)).keeps(alert)
+    if quiet is not None:
+        hush(out, alert, quiet, kind, payload, known)
+        return False
+    if kind == COOLDOWN:
+        await announce(out, alert, Plan.from_snapshot(payload), now)
+        return True
+    escalation = Escalation.of(payload)
+    if timer["kind"] == SILENCE:  # or all steps that would have followed were due at once
+        escalation = escalation.resumed(now)
+    await _escalate(out, alert, escalation)
     return True
 
 

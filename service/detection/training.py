@@ -62,9 +62,12 @@ class Incidents(Protocol):
     """What nothing is to be learned from."""
 
     async def left_out(
-        self, tenant: str, since: float
+        self, tenant: str, since: float, series: Sequence[Series]
     ) -> Mapping[str, Sequence[tuple[float, float]]]:
-        """From and to (Unix seconds) of what ended after `since`, by series (16 hex digits)."""
+        """From and to (Unix seconds) of what ended after `since`, by series (16 hex digits).
+
+        `series` are those that are to be trained.
+        """
         ...
 
 
@@ -147,7 +150,7 @@ class Trainer:
         done = 0
         for tenant in tenants:
             due = [(series, record) for name, series, record in work if name == tenant]
-            left_out = await self._left_out(tenant) if due else {}
+            left_out = await self._left_out(tenant, [s for s, _ in due]) if due else {}
             for start in range(0, len(due), _AT_ONCE):
                 part = due[start : start + _AT_ONCE]
                 report += await self._train(tenant, part, left_out)
@@ -178,10 +181,10 @@ class Trainer:
         lost = self._models.changed_at(tenant, series.hex) is None
         return lost and record.state is ModelState.READY
 
-    async def _left_out(self, tenant: str) -> dict[str, Spans]:
+    async def _left_out(self, tenant: str, series: Sequence[Series]) -> dict[str, Spans]:
         """What nothing is to be learned from, in milliseconds, by series."""
         since = self._clock.now() - self._settings.retention_seconds
-        found = await self._incidents.left_out(tenant, since)
+        found = await self._incidents.left_out(tenant, since, series)
         return {
             name: tuple((round(begin * 1000), round(end * 1000)) for begin, end in times)
             for name, times in found.items()
