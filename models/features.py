@@ -8,12 +8,11 @@ pass: `transform` uses what is known, `learn` takes the rows in.
 from typing import NamedTuple, Self
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 
 from models.base import Array, ArrayMap, Arrays, Flags, Integers, floats, integer, nested, within
 from models.past import Past
 from models.residual import Autoregression, Prediction
-from models.robust import mean, mean_and_spread, median, row_medians
+from models.robust import mean, mean_and_spread, median, row_medians, windows
 from models.running import Newest, Size, SizeOfDay
 
 #: Name of each feature and what a person calls it.
@@ -290,9 +289,9 @@ def _recent_level(past: Past, start: int, stop: int, least: Array) -> Array:
     full = anchors >= RECENT
     if full.any():
         own = anchors[full]
-        windows = sliding_window_view(past.x[own[0] - RECENT : own[-1]], RECENT)[own - own[0]]
-        middle[full] = row_medians(windows)
-        size[full] = np.abs(windows - middle[full][:, None]).mean(axis=1)
+        before = windows(past.x[own[0] - RECENT : own[-1]], RECENT)[::EVERY]
+        middle[full] = row_medians(before)
+        size[full] = np.abs(before - middle[full][:, None]).mean(axis=1)
     for place in np.flatnonzero(~full):
         middle[place], size[place] = recent_level(past, int(anchors[place]))
     return np.asarray((past.x[start:stop] - middle[which]) / (size[which] + least))

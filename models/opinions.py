@@ -59,7 +59,7 @@ class Opinions:
 
     def __init__(self, seed: int) -> None:
         self._rng = np.random.default_rng(seed)
-        self._rows = Newest(RECENT, len(FEATURES) + 1)
+        self._views = {name: Newest(RECENT, len(FEATURES) + 1) for name in LEARNING}
         self._pasts = {name: Window(HISTORY) for name in CALIBRATED}
         self._next_fit = WARM
         self.members: dict[str, Member] = {}
@@ -87,17 +87,17 @@ class Opinions:
 
         Raw scores are compared with at most the newest `most`.
         """
-        self._rows.add(np.column_stack((Z, shape)))
+        for name, part in LEARNING.items():
+            self._views[name].add(part.view(Z, shape))
         for name, scores in raw.items():
             past = self._pasts[name]
             past.add(scores, most)
             if len(past.ordered) >= COMPARABLE:
                 self.calibrators[name] = TailCalibrator().fit(past.ordered)
-        if row >= self._next_fit and len(self._rows.rows) >= 2:
-            known = self._rows.rows
+        if row >= self._next_fit and min(len(view.rows) for view in self._views.values()) >= 2:
             for name, part in LEARNING.items():
                 seed = int(self._rng.integers(1 << 30))
-                self.members[name] = part.make(seed).fit(part.view(known[:, :-1], known[:, -1]))
+                self.members[name] = part.make(seed).fit(self._views[name].rows)
             self._next_fit = row + min(int(row * GROWTH), REFIT)
 
     def to_arrays(self) -> Arrays:

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 
 from models.base import Array, ArrayMap, Arrays, Integers, floats
+from models.robust import windows
 
 #: In units of `Units`: its square still leaves room, and sums keep four digits of ordinary values.
 LARGEST = 1e12
@@ -93,4 +93,4 @@ class Past:
         missing = max(0, width - 1 - start)
         if missing:
             need = np.concatenate((np.full(missing, self.x[0]), need))
-        return np.asarray(sliding_window_view(need, width))
+        return windows(need, width)
