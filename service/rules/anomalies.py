@@ -125,15 +125,9 @@ class Anomalies:
 
     def _aligned(self, series: int | None, t: Times) -> Values:
         """The values of a series at exactly the times (n,), NaN where there is none."""
-        found = np.full(len(t), np.nan)
         if series is None or not len(t):
-            return found
-        own = self.sight.window(series, int(t[0]), int(t[-1]))
-        if len(own.t):
-            place = np.minimum(np.searchsorted(own.t, t), len(own.t) - 1)
-            same = own.t[place] == t
-            found[same] = own.v[place[same]]
-        return found
+            return np.full(len(t), np.nan)
+        return self.sight.window(series, int(t[0]), int(t[-1])).at(t)
 
     def _rare(self, series: Series, at: int, rarity: float) -> str:
         many = "1 series" if self._rate.series == 1 else f"{self._rate.series:,} series"
