@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from service import telemetry
 from service.alerts.announce import Plan, announce, hush, plan_step
 from service.alerts.outbound import COOLDOWN, ESCALATE, SILENCE, SUMMARY, Limits, Outbound
-from service.alerts.quiet import in_force
+from service.alerts.quiet import in_force, silence_summarised
 from service.alerts.records import locked
 from service.alerts.snapshot import summary_payload
 from service.domain.alerts import Alert, AlertState, EventKind
@@ -137,13 +137,15 @@ async def _escalate(out: Outbound, alert: Alert, escalation: Escalation) -> None
 async def _summarise(connection: AsyncConnection, tenant: str, now: float) -> bool:
     """One message to each channel about all that the hourly limit has held back from it.
 
-    `sent_at` of a row that was held back says when a summary has told it.
+    What is silenced by now waits for the end of the silence instead. `sent_at` of a row that was
+    held back says when a summary has told it.
     """
     untold = (
         outbox.c.tenant == tenant,
         outbox.c.state == str(DeliveryState.SUMMARISED),
         outbox.c.sent_at.is_(None),
     )
+    await silence_summarised(connection, tenant, now)
     rows = await connection.execute(
         select(outbox).where(*untold).order_by(outbox.c.created_at, outbox.c.id)
     )

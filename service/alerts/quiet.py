@@ -7,6 +7,7 @@ from sqlalchemy import RowMapping, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.alerts.outbound import SILENCE
+from service.alerts.records import alert_of
 from service.domain.alerts import Alert
 from service.domain.errors import InvalidInput
 from service.domain.notifications import DeliveryState
@@ -14,7 +15,7 @@ from service.domain.series import Matcher, MatchType
 from service.domain.silences import Quiet, Silence, SilenceKind, alert_labels, quiet
 from service.query.selector import accepts
 from service.storage.sql.engine import Database
-from service.storage.sql.tables import outbox, silences, timers
+from service.storage.sql.tables import alerts, outbox, silences, timers
 
 log = structlog.get_logger(__name__)
 
@@ -85,16 +86,38 @@ def silence_of(row: RowMapping) -> Silence:
 
 
 async def quiets(
-    database: Database, tenant: str, alerts: Sequence[Alert], now: float
+    database: Database, tenant: str, listed: Sequence[Alert], now: float
 ) -> dict[str, Quiet]:
     """What keeps which of these alerts quiet, by alert id; those that are over are left out."""
-    active = [alert for alert in alerts if alert.active]
+    active = [alert for alert in listed if alert.active]
     if not active:
         return {}
     async with database.read() as connection:
         found = await in_force(connection, tenant, now)
     kept = ((alert.id, found.keeps(alert)) for alert in active)
     return {id: why for id, why in kept if why is not None}
+
+
+async def silence_summarised(connection: AsyncConnection, tenant: str, now: float) -> None:
+    """Of what a summary is to tell, let that of silenced alerts wait for the end of the silence."""
+    untold = (
+        outbox.c.tenant == tenant,
+        outbox.c.state == str(DeliveryState.SUMMARISED),
+        outbox.c.sent_at.is_(None),
+    )
+    concerned = select(outbox.c.alert_id).where(*untold)
+    found = await in_force(connection, tenant, now)
+    rows = await connection.execute(
+        select(alerts).where(alerts.c.tenant == tenant, alerts.c.id.in_(concerned))
+    )
+    for alert in map(alert_of, rows.mappings()):
+        why = found.keeps(alert)
+        if why is not None:
+            await connection.execute(
+                update(outbox)
+                .where(*untold, outbox.c.alert_id == alert.id)
+                .values(state=str(DeliveryState.SILENCED), due_at=why.until, last_error=why.text)
+            )
 
 
 async def rouse(connection: AsyncConnection, tenant: str, now: float) -> None:

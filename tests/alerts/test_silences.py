@@ -1,5 +1,6 @@
 """Silences on both databases: what they keep back, and what is told when they end."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -13,6 +14,7 @@ from service.domain.errors import Conflict, InvalidInput, NotFound, OverLimit, U
 from service.domain.rules import Condition, Rule
 from service.domain.series import Matcher, MatchType
 from service.domain.silences import NOT_LEARNED_SECONDS, Draft, Silence, SilenceState
+from service.storage.sql.engine import Database
 from service.storage.sql.tables import audit, outbox, silences, timers
 from tests.support.alerting import POLICY, RULE, START, TENANT, Bench, series
 
@@ -136,6 +138,25 @@ async def test_a_message_that_waits_is_forgotten_when_nobody_needs_it(quick: Ben
     assert sorted(s for _, _, s in await quick.sent()) == ["cancelled", "silenced"]
     await quick.judge(False, "eu", "us")
     assert await quick.sent() == [("firing", "slack", "cancelled")] * 2
+
+
+async def test_a_summary_leaves_out_what_is_silenced_by_then(
+    database: Database, make_bench: Callable[..., Bench]
+) -> None:
+    bench = make_bench(database, max_alerts_per_hour=1)
+    bench.use(id="r0")
+    await bench.judge(True, "us")
+    bench.use(id="r1")
+    await bench.judge(True, "eu", "us")  # both are over the limit
+    await silenced(bench)
+    await bench.clock.advance(300)
+    await bench.escalator.run_due(bench.clock.now())
+    rows = {(row.kind, row.state): row for row in await bench.rows(outbox)}
+    assert rows["summary", "pending"].payload["count"] == 1
+    assert rows["firing", "silenced"].due_at == START + 600
+    assert len(rows) == 4
+    await bench.judge(False, "eu", "us")
+    assert ("firing", "slack", "cancelled") in await bench.sent()
 
 
 async def test_silences_are_listed_by_state_and_belong_to_their_tenant(bench: Bench) -> None:
