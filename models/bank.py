@@ -333,12 +333,15 @@ class Bank:
         n = len(keys)
         said = _Columns(*(np.zeros(n) for _ in _Columns._fields))
         stale = np.zeros(n, np.bool_)
-        slabs, rows = np.divmod(np.fromiter(map(self._where.__getitem__, keys), np.int64, n), SLAB)
-        for which in np.unique(slabs).tolist():
+        where = np.fromiter(map(self._where.__getitem__, keys), np.int64, n)
+        order = np.argsort(where, kind="stable")  # memory is passed from its beginning to its end
+        slabs, rows = np.divmod(where[order], SLAB)
+        known, begin = np.unique(slabs, return_index=True)
+        for which, place in zip(known.tolist(), np.split(order, begin[1:]), strict=True):
             slab = self._slabs[which]
             if slab is not None:
-                place = np.flatnonzero(slabs == which)
-                columns, lost = slab.step(rows[place], t_ms[place], values[place])
+                own = rows[slabs == which]
+                columns, lost = slab.step(own, t_ms[place], values[place])
                 for column, part in zip(said, columns, strict=True):
                     column[place] = part
                 stale[place] = lost

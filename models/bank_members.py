@@ -9,7 +9,7 @@ import itertools
 import numpy as np
 from numpy.typing import NDArray
 
-from models.base import Array, Integers
+from models.base import Array, Flags, Integers, floats
 from models.calibration import BODY, KNOTS, TailCalibrator, surprise_of
 from models.density import CoreDistance, single
 from models.forest import Heaps, IsolationForest, Singles
@@ -17,7 +17,10 @@ from models.forest import Heaps, IsolationForest, Singles
 #: Where there is no core point: further than any that is.
 _NOWHERE = np.float32(1e30)
 #: Series that are asked together: what that takes stays in the processor's cache.
-_TREES_AT_ONCE, _CORES_AT_ONCE = 128, 64
+_TREES_AT_ONCE, _CORES_AT_ONCE, _CALIBRATED_AT_ONCE = 128, 64, 128
+#: Groups that the knots of a calibration are looked up in, and how many are in each.
+_GROUPED = 16
+_GROUPS = KNOTS // _GROUPED
 #: Bits of a node: feature, how far on the left child is, and above them the threshold.
 _FEATURE_BITS, _THRESHOLD = 8, 32
 _FEATURE, _AHEAD = (1 << _FEATURE_BITS) - 1, (1 << _THRESHOLD - _FEATURE_BITS) - 1
@@ -102,13 +105,13 @@ class Forests:
         self._expected[row] = max(forest.expected_, 1.0)
 
     def _reserve(self, more: int) -> None:
-        """Have room for so many more nodes: what nobody uses goes, or all grows by half."""
+        """Have room for so many more nodes: what nobody uses goes, or all grows by a quarter."""
         if self._end + more <= len(self._nodes):
             return
         live = np.flatnonzero(self._room)
         live = live[np.argsort(self._begin[live])]
         begin = np.cumsum(np.append(0, self._room[live]))
-        moved = np.zeros(max(int(1.5 * (begin[-1] + more)), len(self._nodes)), np.int64)
+        moved = np.zeros(max(int(1.25 * (begin[-1] + more)), len(self._nodes)), np.int64)
         for row, place in zip(live.tolist(), begin[:-1].tolist(), strict=True):
             own = self._nodes[self._begin[row] : self._begin[row] + self._room[row]]
             moved[place : place + len(own)] = own
@@ -158,59 +161,68 @@ class Calibrations:
     """Calibrations of up to `size` series, `columns` of each."""
 
     def __init__(self, size: int, columns: int) -> None:
-        self._knots = np.zeros((size, columns, KNOTS))
-        self._ranks = np.zeros((size, columns, KNOTS), np.uint16)
+        self._columns = columns
+        # knots by sixteen, and the last of each sixteen: two looks find a place among all
+        self._knots = np.zeros((size * columns * _GROUPS, _GROUPED))
+        self._lasts = np.zeros((size, columns, _GROUPS))
+        self._ranks = np.zeros(size * columns * KNOTS, np.uint16)
         self._body = np.zeros((size, columns), np.int64)
         self._tail = np.ones((size, columns, 3))
         self._known = np.zeros((size, columns), np.bool_)
 
     def put(self, row: int, column: int, calibrator: TailCalibrator | None) -> None:
         """Take one in, as it would be stored; None is never surprised."""
+        body, tail = 0, np.ones(3)
+        knots, ranks = np.full(KNOTS, np.inf), np.zeros(KNOTS)
+        body, tail = 0, np.ones(3)
+        if calibrator is not None:
+            arrays = calibrator.to_arrays()
+            known = floats(arrays, "knots")
+            body, tail = known.shape[1], floats(arrays, "tail")
+            knots[:body], ranks[:body] = known
+        place = row * self._columns + column
+        self._knots[place * _GROUPS : (place + 1) * _GROUPS] = knots.reshape(_GROUPS, _GROUPED)
+        self._lasts[row, column] = knots[_GROUPED - 1 :: _GROUPED]
+        self._ranks[place * KNOTS : (place + 1) * KNOTS] = ranks
+        self._body[row, column], self._tail[row, column] = body, tail
         self._known[row, column] = calibrator is not None
-        self._body[row, column] = 0
-        self._tail[row, column] = 1.0
-        self._knots[row, column] = np.inf
-        self._ranks[row, column] = 0
-        if calibrator is None:
-            return
-        arrays = calibrator.to_arrays()
-        knots, ranks = np.asarray(arrays["knots"], np.float64)
-        self._knots[row, column, : len(knots)] = knots
-        self._ranks[row, column, : len(knots)] = ranks
-        self._body[row, column] = len(knots)
-        self._tail[row, column] = arrays["tail"]
 
     def surprise(self, rows: Integers, scores: Array, first: int = 0) -> Array:
         """-log10 p of scores (n, k) of the series in `rows` (n,), in the columns from `first`."""
+        found = np.empty(scores.shape)
+        for start in range(0, len(rows), _CALIBRATED_AT_ONCE):
+            part = slice(start, start + _CALIBRATED_AT_ONCE)
+            found[part] = self._surprise(rows[part], scores[part], first)
+        return found
+
+    def _surprise(self, rows: Integers, scores: Array, first: int) -> Array:
         columns = slice(first, first + scores.shape[1])
-        size = self._knots.shape[1]
-        base = (rows[:, None] * size + np.arange(first, columns.stop)) * KNOTS
-        flat, ranks = self._knots.ravel(), self._ranks.ravel()
-        body = self._body[rows, columns]
-        count, threshold, index = np.moveaxis(self._tail[rows, columns], 2, 0)
-        place = np.zeros(scores.shape, np.int64)  # knots that are at most as high
-        step = KNOTS // 2
-        while step:
-            place += step * (flat.take(base + (place + (step - 1))) <= scores)
-            step //= 2
-        place += flat.take(base + np.minimum(place, KNOTS - 1)) <= scores
+        base = rows[:, None] * self._columns + np.arange(first, columns.stop)
+        group = _trues(self._lasts[rows, columns] <= scores[..., None])
+        np.minimum(group, _GROUPS - 1, out=group)
+        knots = self._knots.take(base * _GROUPS + group, axis=0)
+        place = group * _GROUPED + _trues(knots <= scores[..., None])  # knots at most as high
         # as np.interp does it, with what is beyond the last knot at the end of the body
-        left = base + np.clip(place - 1, 0, np.maximum(body - 2, 0))
-        right = np.minimum(left + 1, base + np.maximum(body - 1, 0))
-        low, high = ranks.take(left), ranks.take(right)
-        below = _between(scores, flat.take(left), flat.take(right), low, high)
-        last = base + np.maximum(body - 1, 0)
-        below = np.where(place == 0, ranks.take(base), below)
-        beyond = np.where(scores > flat.take(last), count * BODY, ranks.take(last))
-        below = np.where(place >= body, beyond, below)
-        below = np.where(body == 0, 0.0, below)
+        body = self._body[rows, columns]
+        left = np.minimum(np.maximum(place - 1, 0), np.maximum(body - 2, 0))
+        right = np.minimum(left + 1, np.maximum(body - 1, 0))
+        base *= KNOTS
+        left += base
+        right += base
+        flat = self._knots.ravel()
+        highest, low, high = flat.take(right), self._ranks.take(left), self._ranks.take(right)
+        below = _between(scores, flat.take(left), highest, low, high)
+        count, threshold, index = np.moveaxis(self._tail[rows, columns], 2, 0)
+        beyond = np.where(scores > highest, count * BODY, high)
+        below = np.where(place == 0, low, np.where(place >= body, beyond, below))
+        below[body == 0] = 0.0
         found = surprise_of(scores, below, count, threshold, index)
         return np.where(self._known[rows, columns], found, 0.0)
 
     @property
     def nbytes(self) -> int:
         """Bytes of the whole stack."""
-        stacked = (self._knots, self._ranks, self._body, self._tail, self._known)
+        stacked = (self._knots, self._lasts, self._ranks, self._body, self._tail, self._known)
         return sum(array.nbytes for array in stacked)
 
 
@@ -222,6 +234,12 @@ def _between(
     apart = (width > 0) & np.isfinite(width)
     slope = (high - low.astype(np.float64)) / np.where(apart, width, 1.0)
     return np.where(apart, slope * (x - left) + low, low)
+
+
+def _trues(flags: Flags) -> Integers:
+    """How many of each sixteen flags (..., 16) are set."""
+    words = flags.view(np.uint64)
+    return (np.bitwise_count(words[..., 0]) + np.bitwise_count(words[..., 1])).astype(np.int64)
 
 
 def _ordered(x: Singles) -> Integers:
