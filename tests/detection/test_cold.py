@@ -229,6 +229,9 @@ async def test_confidence_of_trained_series_is_read_as_they_are_trained(
     assert await standings.of(TENANT) == {PEERS[0].id: pytest.approx(0.9)}
     assert await standings.of("other") == {}
     await records.put([replace(first, series_id=PEERS[1].hex, trained_at=1e9 + 60)])
+    with monkeypatch.context() as patched:
+        patched.setattr("service.detection.standing._LOOK_SECONDS", 3600.0)
+        assert set(await standings.of(TENANT)) == {PEERS[0].id}  # not asked again so soon
     assert set(await standings.of(TENANT)) == {PEERS[0].id, PEERS[1].id}
     # trained again, and looked at again
     await records.put([replace(first, trained_at=1e9 + 90_000, quality={"coverage": 0.75})])

@@ -270,6 +270,20 @@ def test_a_sample_that_comes_late_is_seen(both):
     assert_same(scorer.score_all("acme", now), Scorer(registry, forecast_every=1000), now)
 
 
+@pytest.mark.parametrize("first", [[], [ROWS + 2]], ids=["at once", "after a point"])
+def test_after_a_long_gap_a_series_is_judged_from_its_context(both, first):
+    registry, work = both
+    scorer = Scorer(registry, forecast_every=1000)
+    scorer.score_all("acme", work(ROWS + 1, ROWS + 2))
+    rows = np.r_[: ROWS + 2, np.array(first, int), ROWS + 85 : ROWS + 88]
+    now = work(ROWS + 2, ROWS + 88, rows)
+    assert_same(scorer.score_all("acme", now), Scorer(registry, forecast_every=1000), now)
+    rows = np.r_[rows, ROWS + 88]
+    now = work(ROWS + 88, ROWS + 89, rows)
+    assert_same(scorer.score_all("acme", now), Scorer(registry, forecast_every=1000), now)
+    assert scorer.failures == 0
+
+
 @pytest.mark.parametrize("announced", [True, False])
 def test_a_new_model_goes_on_in_place_of_the_old_one(both, trained, announced, monkeypatch):
     registry, work = both

@@ -255,6 +255,8 @@ def test_counters_are_judged_by_how_fast_they_grow(tmp_path):
     loud = [i for i, row in enumerate(told) if row[4] == "1"]
     assert 350 in loud
     assert not set(loud) & set(range(145, 160))
+    source.write_text("timestamp,value\n1,7\n2,\n")  # no rate yet
+    assert [row[2:5] for row in rows(run(source, "--counter").stdout)] == [["0.0", "0.0", "0"]] * 2
     expected = np.array([float(row[5]) for row in told])
     assert np.abs(expected - total)[200:300].max() < 12 * STEP
 
@@ -269,6 +271,7 @@ def test_what_is_read_is_never_written_over(scored, tmp_path):
     assert "is a file" in run(source.parent, "-o", source, status=1)
     assert "folder; name one" in run(source.parent, status=1)
     assert "no such file" in run(source.parent / "none.csv", status=1)
+    assert "no such file" in run(source.parent / "none.csv", "-o", tmp_path / "out", status=1)
     (tmp_path / "empty").mkdir()
     assert "no CSV file" in run(tmp_path / "empty", "-o", tmp_path / "out", status=1)
     assert source.read_text() == before
