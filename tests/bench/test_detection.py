@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from bench import detection, detection_report, pace
+from bench import detection, detection_report, pace, scoring
 from bench.baselines import BASELINES, alarms, limit_at
 from bench.corpora import Series, labels_of, nab, shipped, write
 from models.opinions import WARM
@@ -175,6 +175,16 @@ def test_many_series_together_are_measured():
     together = pace.bank(count=4, models=1)
     assert together.what == "a new point, 4 series together"
     assert together.value > 0
+
+
+def test_scoring_in_bulk_is_measured(monkeypatch):
+    monkeypatch.setattr(scoring, "_ROWS", 400)
+    monkeypatch.setattr(scoring, "_DIFFERENT", 1)
+    figures = scoring.measure(20)
+    assert [figure.unit for figure in figures] == ["ms"] * 5 + ["µs", "kB"]
+    median, mean, slowest = (figure.value for figure in figures[2:5])
+    assert 0 < median <= slowest
+    assert figures[5].value == pytest.approx(mean / 20 * 1e3)
 
 
 def test_everything_is_shown_and_is_json():
