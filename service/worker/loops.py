@@ -26,6 +26,7 @@ from service.storage.head import Head
 from service.storage.wake import wait_for
 from service.wiring import Wiring
 from service.worker.keeper import Keeper
+from service.worker.lateness import watch_loop
 from service.worker.shards import Shards
 
 log = structlog.get_logger(__name__)
@@ -84,6 +85,7 @@ class Worker:
                 steps.append((partial(self._keeper.follow, shard), "store"))
             loops = [group.create_task(self._repeat(step, name)) for step, name in steps]
             hearing = [
+                group.create_task(watch_loop()),
                 group.create_task(self._hear_rules()),
                 group.create_task(self._hear_models()),
             ]
@@ -293,6 +295,7 @@ class Worker:
         confidence = await self._w.standings.of(tenant)
         errors: dict[str, str] = {}
         quiet: dict[str, str] = {}
+        begun = time.perf_counter()
         for rule in rules:
             try:
                 judgements = await asyncio.to_thread(self._evaluate, rule, tenant, now, confidence)
@@ -314,6 +317,7 @@ class Worker:
                 log.exception("rule failed", tenant=tenant, rule=rule.name)
             else:
                 telemetry.RULES_EVALUATED.inc()
+        telemetry.JUDGING_SECONDS.observe(time.perf_counter() - begun)
         await self._w.engine.retire(tenant, {rule.id for rule in rules}, now)
         told = quiet | self._w.engine.held(tenant) | errors
         await self._w.rule_health.report(tenant, told)
