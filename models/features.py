@@ -5,6 +5,7 @@ setting serves every series. A value of 0 is what was expected. What is usual is
 pass: `transform` uses what is known, `learn` takes the rows in.
 """
 
+from itertools import pairwise
 from typing import NamedTuple, Self
 
 import numpy as np
@@ -96,7 +97,8 @@ class Features:
         pairs = [(model.near_, model.far_) for model in self.regressions]
         pairs.append(season_lags(day, self.memory))
         self._near, self._far = (np.concatenate(ends) for ends in zip(*pairs, strict=True))
-        self._own = np.cumsum([len(near) for near, _ in pairs])[:-1]
+        ends = np.cumsum([0, *(len(near) for near, _ in pairs)]).tolist()
+        self._own = [slice(*part) for part in pairwise(ends)]
         self.sizes = [SizeOfDay(day) for _ in PREDICTED]
         self._quick = Size(2000.0)
         self._wander = Size(5000.0)
@@ -121,13 +123,13 @@ class Features:
         x = past.x[start:stop]
         least = smallest(x)
         time = self.sizes[0].times(past.first + rows)
-        means = np.split(past.means(rows, self._near, self._far), self._own, axis=1)
+        means = past.means(rows, self._near, self._far)
         predictions = [
-            model.predict(past, rows, own)
-            for model, own in zip(self.regressions, means[:-1], strict=True)
+            model.predict(past, rows, means[:, own])
+            for model, own in zip(self.regressions, self._own[:-1], strict=True)
         ]
         errors = [x - made.expected for made in predictions]
-        errors.append(x - self._same_time(past, rows, means[-1]))
+        errors.append(x - self._same_time(past, rows, means[:, self._own[-1]]))
         residuals = [
             error / np.maximum(size.of(time), least)
             for error, size in zip(errors, self.sizes, strict=True)
@@ -198,7 +200,7 @@ class Features:
         size = np.abs(z)
         count = len(error)
         return [
-            np.convolve(values, weights[::-1], "valid")[-count:] if count else values[:0]
+            np.correlate(values, weights, "valid")[-count:] if count else values[:0]
             for values, weights in ((size, _SHORT), (size, _LONG), (z, _SHORT))
         ]
 

@@ -59,17 +59,17 @@ class Stretch:
             first = max(first, self.until_ + 1)
         begin = first * self.step - past.first
         count = max(0, (stop - begin) // self.step)
-        ends = begin + self.step * np.arange(1, count + 1) - 1
+        # how many of the cells are complete at each row
+        done = np.arange(start + 1 - begin, stop + 1 - begin) // self.step
+        which = np.minimum(np.maximum(done, 0), count)
         values, mean = self._summary(past.x[begin : begin + count * self.step])
         # only the cells that these rows show; the others are too long ago
-        shown = int(np.searchsorted(ends, start, side="right"))
-        shown = max(0, shown - 1) if start else 0
+        shown = max(0, int(which[0]) - 1) if start else 0
         distances = self._nearest(values, shown)
         surprises = np.zeros(count)
         if self.calibrator_ is not None:
             surprises = self.calibrator_.surprise(distances)
-        which = np.searchsorted(ends, np.arange(start, stop), side="right")
-        each = np.append(self.last_, surprises)[which]
+        each = np.concatenate(([self.last_], surprises))[which]
         return each, Cells(values, distances, surprises, first + count - 1, mean)
 
     def learn(self, new: Cells) -> None:
