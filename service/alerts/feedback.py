@@ -1,7 +1,7 @@
 """What people say of alerts, kept; and what follows from it for rules."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from sqlalchemy import RowMapping, delete, insert, select
@@ -72,7 +72,18 @@ class Feedback:
         )
         async with self._database.read() as connection:
             rows = (await connection.execute(query.order_by(*_NEWEST))).mappings().all()
-        return [Given(Verdict(r["verdict"]), r["actor"], r["at"], r["note"]) for r in rows]
+        return [_given(row) for row in rows]
+
+    async def newest_of(self, tenant: str, alert_ids: Collection[str]) -> dict[str, Given]:
+        """The newest verdict on each of these alerts that has one."""
+        if not alert_ids:
+            return {}
+        query = select(alert_feedback).where(
+            alert_feedback.c.tenant == tenant, alert_feedback.c.alert_id.in_(list(alert_ids))
+        )
+        async with self._database.read() as connection:
+            rows = (await connection.execute(query.order_by(*_NEWEST))).mappings().all()
+        return {r["alert_id"]: _given(r) for r in reversed(rows)}
 
     async def refresh(self, tenant: str) -> None:
         """Have `factors` know what is said, as it was at most a minute ago."""
@@ -103,6 +114,10 @@ class Feedback:
             rule_id: {name: adjustment(verdicts, now) for name, verdicts in series.items()}
             for rule_id, series in said.items()
         }
+
+
+def _given(row: RowMapping) -> Given:
+    return Given(Verdict(row["verdict"]), row["actor"], row["at"], row["note"])
 
 
 _NEWEST = (alert_feedback.c.at.desc(), alert_feedback.c.actor)

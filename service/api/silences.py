@@ -91,9 +91,9 @@ class SilenceBody(BaseModel):
                 raise Unprocessable(str(error), where="duration") from error
         matchers = []
         for number, m in enumerate(self.matchers):
-            if not m.value.isprintable():
+            if not _storable(m.value):
                 raise Unprocessable(
-                    "the value has characters that cannot be printed",
+                    "the value holds a NUL character or half a surrogate pair",
                     where=f"matchers.{number}.value",
                 )
             matchers.append(Matcher(m.name, _TYPES[m.is_regex, m.is_equal], m.value))
@@ -183,6 +183,10 @@ async def _rouse(parts: Wiring) -> None:
     """Let timers and outbox look now at what waits for the end of a silence."""
     await parts.wake.publish("timers")
     await parts.wake.publish("outbox")
+
+
+def _storable(value: str) -> bool:
+    return not any(c == "\0" or "\ud800" <= c <= "\udfff" for c in value)
 
 
 def _seconds(moment: datetime, where: str) -> float:

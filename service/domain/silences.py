@@ -14,9 +14,9 @@ from enum import StrEnum
 from service.domain.alerts import Alert
 from service.domain.clock import iso
 from service.domain.errors import Conflict, Unprocessable
-from service.domain.series import Matcher
+from service.domain.series import Matcher, MatchType
 
-MATCHERS_MAX = 20
+MATCHERS_MAX = 100
 COMMENT_MAX = 2000
 #: How long a silence may last, and how far ahead it may begin.
 LONGEST_SECONDS = AHEAD_SECONDS = 366 * 86_400.0
@@ -111,6 +111,16 @@ class Quiet:
         return f"silenced by {last.created_by} until {iso(last.ends_at)}: {last.comment}"
 
     @property
+    def by(self) -> str:
+        """Who made the last one."""
+        return self.silences[0].created_by
+
+    @property
+    def comment(self) -> str:
+        """Why."""
+        return self.silences[0].comment
+
+    @property
     def detail(self) -> dict[str, object]:
         """As a timeline keeps it."""
         last = self.silences[0]
@@ -126,6 +136,13 @@ class Quiet:
 def alert_labels(alert: Alert) -> dict[str, str]:
     """What the matchers of silences see of an alert."""
     return {**alert.labels, SEVERITY: str(alert.severity)}
+
+
+def matching(alert: Alert) -> tuple[Matcher, ...]:
+    """What accepts this alert and those of the same rule and series alone."""
+    return tuple(
+        Matcher(name, MatchType.EQUAL, value) for name, value in alert.labels.items() if value
+    )
 
 
 def quiet(
