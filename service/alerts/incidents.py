@@ -161,7 +161,20 @@ class _Index(Generic[T]):
             if m.type is MatchType.EQUAL and m.value
         ]
         numbers = min(demanded, key=len) if demanded else range(len(self._all))
+        # Labels have few values among many series, and expressions take long to match.
+        asked: list[tuple[Matcher, dict[str, bool]]] = [(matcher, {}) for matcher in matchers]
         try:
-            return [self._all[i][0] for i in numbers if accepts(matchers, self._all[i][1])]
+            return [
+                self._all[i][0]
+                for i in numbers
+                if all(_accepts(m, self._all[i][1].get(m.name, ""), seen) for m, seen in asked)
+            ]
         except InvalidInput:  # an expression that this version no longer takes
             return []
+
+
+def _accepts(matcher: Matcher, value: str, seen: dict[str, bool]) -> bool:
+    found = seen.get(value)
+    if found is None:
+        found = seen[value] = accepts((matcher,), {matcher.name: value})
+    return found

@@ -1,9 +1,9 @@
 """Which silences hold for an alert, and waking what waits for their end."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 import structlog
-from sqlalchemy import RowMapping, select, update
+from sqlalchemy import RowMapping, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.alerts.outbound import SILENCE
@@ -96,6 +96,16 @@ async def quiets(
         found = await in_force(connection, tenant, now)
     kept = ((alert.id, found.keeps(alert)) for alert in active)
     return {id: why for id, why in kept if why is not None}
+
+
+async def last_end(connection: AsyncConnection, tenant: str, ids: Collection[str]) -> float:
+    """When the last of these silences ends as they are now, Unix seconds; 0 without any."""
+    found: float | None = await connection.scalar(
+        select(func.max(silences.c.ends_at)).where(
+            silences.c.tenant == tenant, silences.c.id.in_(list(ids))
+        )
+    )
+    return found or 0.0
 
 
 async def silence_summarised(connection: AsyncConnection, tenant: str, now: float) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 from sqlalchemy import and_, func, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from service.alerts.quiet import in_force
+from service.alerts.quiet import in_force, last_end
 from service.alerts.records import alert_of
 from service.domain.alerts import EventKind
 from service.domain.clock import Clock
@@ -40,6 +40,7 @@ from service.notify.rows import (
 )
 from service.security import audit
 from service.storage.sql.engine import Database
+from service.storage.sql.statements import lock_tenant
 from service.storage.sql.tables import alert_events, alerts, outbox
 
 #: Who the timeline says it was.
@@ -173,13 +174,17 @@ class Outbox:
         False if the claim is no longer ours.
         """
         now = self._clock.now()
+        tenant = claim.notification.tenant
         async with self._database.begin() as connection:
-            before = await one(connection, claim.notification.tenant, claim.notification.id)
+            # Whoever ends one meanwhile wakes what waits, and this may not wait yet.
+            await lock_tenant(connection, tenant)
+            until = await last_end(connection, tenant, quiet.ids)
+            before = await one(connection, tenant, claim.notification.id)
             ours = await self._finish(
                 connection,
                 claim,
                 state=DeliveryState.SILENCED,
-                due_at=quiet.until,
+                due_at=max(now, until),
                 last_error=quiet.text[:_ERROR_MAX],
             )
             if ours and before.last_error != quiet.text[:_ERROR_MAX]:

@@ -95,3 +95,21 @@ async def test_a_channel_that_rests_does_not_make_it_forget(ready: Dispatcher, r
     await rows.outbox.postpone("acme", "slack", made.ends_at + 300, "it rests")
     shown = await rows.outbox.get("acme", item.id)
     assert (shown.state, shown.due_at) == ("silenced", made.ends_at)
+
+
+async def test_a_silence_that_ends_while_a_message_is_judged_holds_it_no_longer(
+    rows: Rows, ready: Dispatcher
+) -> None:
+    item = notification(FIRING)
+    await rows.add(item)
+    made = await silenced(rows)
+    now = rows.clock.now()
+    (claim,) = await rows.outbox.claim(1, 60.0, now)
+    status = await rows.outbox.alert_status("acme", "a1")
+    assert status is not None
+    assert status.quiet is not None
+    await Silences(rows.database, rows.clock, 0.0).expire("acme", made.id, "responder:ann")
+    assert await rows.outbox.mark_silenced(claim, status.quiet)
+    assert (await rows.outbox.get("acme", item.id)).due_at == now
+    assert await ready.drain() == 1
+    assert await rows.state(item.id) == "sent"
