@@ -51,6 +51,7 @@ from service.storage.wake import WakeUps
 
 if TYPE_CHECKING:
     from service.detection.cold import ColdScorer
+    from service.detection.explaining import Explainer
     from service.detection.registry import ModelRegistry
     from service.detection.scoring import Scorer
     from service.detection.training import Trainer
@@ -119,6 +120,13 @@ class Wiring:
         from service.detection.cold import ColdScorer
 
         return ColdScorer()
+
+    @cached_property
+    def explainer(self) -> "Explainer":
+        """Says why a point has its score; for people who ask."""
+        from service.detection.explaining import Explainer
+
+        return Explainer(self.models, self.source)
 
     @cached_property
     def standings(self) -> Standings:

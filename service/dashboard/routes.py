@@ -7,6 +7,7 @@ from fastapi import APIRouter, Form, Query, Request
 from sqlalchemy import RowMapping
 from starlette.responses import Response
 
+from models.explanation import Explanation
 from service.alerts.quiet import quiets
 from service.dashboard.pages import PageRoute, go, page, static_app
 from service.dashboard.sessions import (
@@ -27,6 +28,7 @@ from service.domain.silences import Quiet, matching
 from service.domain.tenants import Permission, Principal, Role
 from service.insights import words
 from service.insights.levels import instead, newest_level
+from service.insights.views import SeriesView
 from service.wiring import Wiring
 
 __all__ = ["router", "static_app"]
@@ -223,7 +225,19 @@ async def _series(request: Request, tenant_id: str, series_id: str) -> dict[str,
     frame = _frame(principal, name, "series", await parts.dashboard.firing(tenant_id))
     facts = {"quality": _quality(shown.model), "level": _level(shown.series, shown.model)}
     about = await _about(parts, tenant_id, shown.alerts)
-    return frame | about | {"s": shown, "now": shown.at} | facts
+    why = await _why(parts, tenant_id, shown)
+    return frame | about | {"s": shown, "now": shown.at, "why": why} | facts
+
+
+async def _why(parts: Wiring, tenant: str, shown: SeriesView) -> Explanation | None:
+    """What the model says of the newest point, if it is unusual."""
+    if not shown.tile.warn or shown.model is None:
+        return None
+    try:
+        told = await parts.explainer.explain(tenant, shown.series, round(shown.at * 1000))
+    except NotFound:
+        return None
+    return told.why if told.why.since_ms is not None else None
 
 
 @router.get("/dashboard/{tenant_id}/alerts")

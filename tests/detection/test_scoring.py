@@ -107,7 +107,6 @@ def test_no_model_no_words(registry):
     assert scorer.score("umbrella", CPU, context(ROWS + 3), 0) == []
     assert scorer.score("acme", CPU.derived(SCORE), context(ROWS + 3), 0) == []
     assert scorer.score("acme", CPU, Columns.empty(), 0) == []
-    assert scorer.explain("acme", other, context(ROWS)) is None
     assert scorer.state("acme", other).state is ModelState.COLD
     assert scorer.failures == 0
 
@@ -122,14 +121,6 @@ def test_an_error_is_counted_and_remembered_not_raised(registry):
     assert state.error
     assert scorer.score("acme", CPU, context(ROWS + 3), 0)
     assert scorer.state("acme", CPU).state is ModelState.READY
-
-
-def test_the_newest_point_is_explained(registry):
-    strange = V[: ROWS + 3].copy()
-    strange[-1] += 50
-    explanation = Scorer(registry).explain("acme", CPU, Columns(T[: ROWS + 3], strange))
-    assert explanation.score > 0.99
-    assert explanation.t_ms == T[ROWS + 2]
 
 
 def test_a_replaced_model_is_noticed_and_kept_otherwise(registry, trained):
