@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from models.bank_rows import run
 from models.base import Array, Flags, Integers
 from models.features import (
     EVERY,
@@ -44,6 +45,12 @@ class Told(NamedTuple):
     Z: Array
     expected: Array
     scale: Array
+
+
+def _ago(place: Integers, rows: Integers, ring: int) -> Integers:
+    """Places (k, n) in a ring, `rows` (k,) before each `place` (n,)."""
+    places, which = np.unique(place, return_inverse=True)  # few: series go round together
+    return np.asarray(((places - rows[:, None]) % ring).take(which, axis=1))
 
 
 class FeatureStates:
@@ -105,6 +112,7 @@ class FeatureStates:
         ring = self._total.shape[1]
         kept = past.total[-ring:]
         self._total[row, : len(kept)] = kept
+        self._total[row, len(kept) :] = kept[0]  # further back than the first value there is
         self._place[row], self._count[row], self._first[row] = len(kept) - 1, n, past.x[0]
         newest = past.x[-_NEWEST:]
         self._newest[row, : len(newest)] = newest
@@ -156,8 +164,7 @@ class FeatureStates:
 
     def newest(self, rows: Integers, count: int) -> Array:
         """The newest `count` values of each series in `rows` (n,): (count, n), the oldest first."""
-        place = self._newest_place[rows] - np.arange(count)[::-1, None]
-        place += _NEWEST * (place < 0)
+        place = _ago(self._newest_place[rows], np.arange(count)[::-1], _NEWEST)
         place += rows * _NEWEST
         return np.asarray(self._newest.ravel().take(place))
 
@@ -199,19 +206,13 @@ class FeatureStates:
         self._newest[rows, newest] = x
         self._newest_place[rows] = newest
         count = self._count[rows]
-        young = bool((count < ring).any())
-        if young:
-            ago = place - np.minimum(self._ago[:, None], count)
-            ago += ring * (ago < 0)
-        else:  # few places are told apart: series go round together
-            places, which = np.unique(place, return_inverse=True)
-            ago = ((places - self._ago[:, None]) % ring).take(which, axis=1)
+        ago = _ago(place, self._ago, ring)
         ago += base
         totals = flat.take(ago)
         near = totals.take(self._at_near, axis=0)
         near -= totals.take(self._at_far, axis=0)
         width = (self._far - self._near + 1.0)[:, None]
-        if not young:
+        if (count >= ring).all():
             near /= width
             return near, None
         levels = slice(self._parts[3].start, self._parts[5].stop)
@@ -229,6 +230,7 @@ class FeatureStates:
         """Errors of the predictions in the order of `PREDICTED`, and what an hour ahead expects."""
         errors: list[Array] = []
         every: list[Array] = []
+        own = run(rows)
         for number, weights in enumerate(self._weights):
             part = self._parts[number]
             level = means[self._parts[3 + number].start]
@@ -239,7 +241,7 @@ class FeatureStates:
                 inputs[~known[part]] = 0.0
             inputs /= scale
             np.clip(inputs, -CLIP, CLIP, out=inputs)
-            inputs *= weights.take(rows, axis=1)
+            inputs *= weights[:, own]
             margin = (high - low) / 2
             moved = inputs.sum(axis=0)
             every.append(np.clip(level + scale * moved, low - margin, high + margin))

@@ -9,6 +9,7 @@ import itertools
 import numpy as np
 from numpy.typing import NDArray
 
+from models.bank_rows import run
 from models.base import Array, Flags, Integers, floats
 from models.calibration import BODY, KNOTS, TailCalibrator, surprise_of
 from models.density import CoreDistance, single
@@ -36,6 +37,7 @@ class Cores:
         # the last row is the square of each point; points lie side by side, as the product likes
         self._points = np.zeros((size, width + 1, points), np.float32)
         self._eps = np.ones(size)
+        self._most = 1
 
     def put(self, row: int, member: CoreDistance) -> None:
         """Take the core points of one series in."""
@@ -45,6 +47,7 @@ class Cores:
         self._points[row, -1] = _NOWHERE
         self._points[row, -1, : core.shape[1]] = (core * core).sum(axis=0)
         self._eps[row] = member.eps_
+        self._most = max(self._most, core.shape[1])
 
     def score(self, rows: Integers, X: Array) -> Array:
         """Distance of X (n, width), of the series in `rows` (n,), to the nearest, in eps."""
@@ -54,14 +57,9 @@ class Cores:
         nearest = np.empty(X.shape, np.float32)
         for start in range(0, len(rows), _CORES_AT_ONCE):
             part = slice(start, start + _CORES_AT_ONCE)
-            own = rows[part]
-            first, n = int(own[0]), len(own)
-            if np.array_equal(own, np.arange(first, first + n)):  # they need no copy
-                points = self._points[first : first + n]
-            else:
-                points = self._points[own]
+            points = self._points[run(rows[part]), :, : self._most]
             squares = np.matmul(asked[part], points)[:, 0]
-            nearest[part] = points[np.arange(n), :-1, squares.argmin(axis=1)]
+            nearest[part] = points[np.arange(len(points)), :-1, squares.argmin(axis=1)]
         return np.asarray(np.sqrt(((X - nearest) ** 2).sum(axis=1)) / self._eps[rows])
 
     @property
@@ -198,12 +196,14 @@ class Calibrations:
     def _surprise(self, rows: Integers, scores: Array, first: int) -> Array:
         columns = slice(first, first + scores.shape[1])
         base = rows[:, None] * self._columns + np.arange(first, columns.stop)
-        group = _trues(self._lasts[rows, columns] <= scores[..., None])
+        own = run(rows)
+        lasts = self._lasts[own, columns]
+        group = _trues(lasts <= scores[..., None])
         np.minimum(group, _GROUPS - 1, out=group)
         knots = self._knots.take(base * _GROUPS + group, axis=0)
         place = group * _GROUPED + _trues(knots <= scores[..., None])  # knots at most as high
         # as np.interp does it, with what is beyond the last knot at the end of the body
-        body = self._body[rows, columns]
+        body = self._body[own, columns]
         left = np.minimum(np.maximum(place - 1, 0), np.maximum(body - 2, 0))
         right = np.minimum(left + 1, np.maximum(body - 1, 0))
         base *= KNOTS
@@ -212,12 +212,12 @@ class Calibrations:
         flat = self._knots.ravel()
         highest, low, high = flat.take(right), self._ranks.take(left), self._ranks.take(right)
         below = _between(scores, flat.take(left), highest, low, high)
-        count, threshold, index = np.moveaxis(self._tail[rows, columns], 2, 0)
+        count, threshold, index = np.moveaxis(self._tail[own, columns], 2, 0)
         beyond = np.where(scores > highest, count * BODY, high)
         below = np.where(place == 0, low, np.where(place >= body, beyond, below))
         below[body == 0] = 0.0
         found = surprise_of(scores, below, count, threshold, index)
-        return np.where(self._known[rows, columns], found, 0.0)
+        return np.where(self._known[own, columns], found, 0.0)
 
     @property
     def nbytes(self) -> int:
