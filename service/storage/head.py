@@ -183,6 +183,8 @@ class Head:
     def last(self, tenant: str, series: int, at_ms: int) -> tuple[int, float] | None:
         """The newest sample with t <= `at_ms`, as (milliseconds, value)."""
         t, v = self.columns(tenant, series)
+        if len(t) and t[-1] <= at_ms:  # nearly always
+            return int(t[-1]), float(v[-1])
         i = int(np.searchsorted(t, at_ms, side="right")) - 1
         return (int(t[i]), float(v[i])) if i >= 0 else None
 
