@@ -15,7 +15,7 @@ from service.storage.redis import ask, store_errors
 
 _TYPES = tuple(MetricType)
 #: Entries of a registry that are decoded without giving way; a tenant has a hundred thousand.
-_DECODED_AT_ONCE = 2000
+_DECODED_AT_ONCE = 500
 
 # KEYS: hash, version, the shard's tenants, new series.  ARGV: tenant, limit, new series a minute
 # (-1: no limit), then id and value of each series.  Answers the milliseconds until there is a token
