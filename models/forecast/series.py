@@ -46,6 +46,7 @@ FLAT_HANDICAP = 1.1
 #: Where the path must stay, in ranges of what was ever seen beyond that range.
 MARGIN = 1.0
 RECENT = 24
+_NO_TIMES, _NO_VALUES = np.zeros(0, np.int64), np.zeros(0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,8 +141,10 @@ class SeriesForecaster:
         """The heaviest member."""
         return max(self.weights_, key=self.weights_.__getitem__)
 
-    def predict(self, t_ms: Integers, values: Array, level: float | None = None) -> Forecast:
-        """The steps after the newest of the rows (n,); without any, after the training's end."""
+    def predict(
+        self, t_ms: Integers = _NO_TIMES, values: Array = _NO_VALUES, level: float | None = None
+    ) -> Forecast:
+        """The steps after the newest finite value of the rows (n,); without any, after training."""
         path = self._ahead(t_ms, values)
         low, high = self.widths_.sides(self.level if level is None else level)
         lower, value, upper = (
@@ -172,8 +175,9 @@ class SeriesForecaster:
 
     def _ahead(self, t_ms: Integers, values: Array) -> _Path:
         before = self.tail_t_ < t_ms[0] if len(t_ms) else np.ones(len(self.tail_t_), np.bool_)
-        t = np.concatenate((self.tail_t_[before], t_ms))
-        laid = self.grid_.lay(t, np.concatenate((self.tail_v_[before], values)))
+        finite = np.isfinite(values)
+        t = np.concatenate((self.tail_t_[before], t_ms[finite]))
+        laid = self.grid_.lay(t, np.concatenate((self.tail_v_[before], values[finite])))
         y = self.plain_.see(laid.y[-MEMORY:])
         back = self._looks_back(len(y))
         rows = len(y) - int(back[-1])
@@ -188,7 +192,7 @@ class SeriesForecaster:
                     float(np.abs(path[k, :b] - y[len(y) - b :][: self.horizon]).mean())
                     for k, b in enumerate(back[1:].tolist(), 1)
                 ]
-        start = int(t[-1]) if len(t) else 0
+        start = int(t[-1])
         if not paths:
             return _Path(start, np.full(self.horizon, y[-1]), "naive", True)
         kept = sum(self.weights_[name] for name in paths)
