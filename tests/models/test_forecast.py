@@ -5,6 +5,7 @@ import time
 import numpy as np
 import pytest
 
+from models.forecast import deep, forest
 from models.forecast.autoregressive import RidgeForecaster
 from models.forecast.pool import POOL
 from models.forecast.series import SeriesForecaster
@@ -28,8 +29,13 @@ SHAPES = {
 
 
 @pytest.fixture(params=list(POOL))
-def kind(request):
-    return POOL[request.param]
+def kind(request, monkeypatch):
+    kind = POOL[request.param]
+    if not kind.here():
+        pytest.skip("needs the extra `deep`")
+    monkeypatch.setattr(deep, "EPOCHS", 2)
+    monkeypatch.setattr(forest, "TREES", 20)
+    return kind
 
 
 @pytest.mark.parametrize("shape", SHAPES)
