@@ -9,7 +9,7 @@ import numpy as np
 from models.base import Arrays, Flags
 from models.ensemble import Detector, Scores
 from models.features import FEATURES
-from models.forecast.choice import Forecast, SeriesForecaster
+from models.forecast.series import Forecast, SeriesForecaster
 from models.members import LABELS
 from models.steps import settled_at
 from service.detection import counters

@@ -5,7 +5,10 @@ import time
 import numpy as np
 import pytest
 
-from models.forecast.choice import KINDS, SeriesForecaster
+from models.forecast import deep, forest
+from models.forecast.autoregressive import RidgeForecaster
+from models.forecast.pool import POOL
+from models.forecast.series import SeriesForecaster
 from models.synthetic import bursts, daily, noise, times, with_shift, with_spike
 
 PERIOD = 24
@@ -25,9 +28,14 @@ SHAPES = {
 }
 
 
-@pytest.fixture(params=list(KINDS))
-def kind(request):
-    return KINDS[request.param]
+@pytest.fixture(params=list(POOL))
+def kind(request, monkeypatch):
+    kind = POOL[request.param]
+    if not kind.here():
+        pytest.skip("needs the extra `deep`")
+    monkeypatch.setattr(deep, "EPOCHS", 2)
+    monkeypatch.setattr(forest, "TREES", 20)
+    return kind
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -60,10 +68,21 @@ def test_arrays_hold_everything(kind):
     assert np.array_equal(again, model.predict(y[None], index, 24))
 
 
-@pytest.mark.parametrize("name", ["seasonal_naive", "seasonal_median", "ridge", "theta"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "seasonal_naive",
+        "last_level",
+        "level",
+        "weekly_level",
+        "ridge",
+        "weekly_ridge",
+        "wide_ridge",
+    ],
+)
 def test_seasonal_forecasters_see_the_season(name):
     y = daily(700, seed=3, period=PERIOD, noise=0.5)
-    model = KINDS[name].make(PERIOD, 600).fit(y[:600], 0)
+    model = POOL[name].make(PERIOD, 600).fit(y[:600], 0)
     path = model.predict(y[None, :600], np.array([600]), 48)[0]
     assert np.abs(path - y[600:648]).mean() < 0.3 * np.abs(y[600:648] - y[:600].mean()).mean()
 
@@ -83,7 +102,7 @@ def test_the_interval_contains_the_forecast(shape, horizon):
         assert (forecast.lower <= forecast.value).all()
         assert (forecast.value <= forecast.upper).all()
         assert np.array_equal(forecast.t_ms, t[-1] + 3_600_000 * np.arange(1, horizon + 1))
-        assert forecast.model in KINDS
+        assert forecast.model in POOL
 
 
 def test_gaps_and_missing_values():
@@ -115,10 +134,11 @@ def test_intervals_hold_about_what_they_say():
     assert np.mean(held) == pytest.approx(0.9, abs=0.05)
 
 
-def test_the_choice_is_no_worse_than_the_plain_ones():
+def test_the_mixture_is_no_worse_than_the_best_member():
     t, y = times(900, 3_600_000), daily(900, 4, PERIOD)
     model = SeriesForecaster(24).fit(t, y)
-    assert model.errors_[model.chosen_] <= 1.1 * min(model.errors_.values())
+    assert sum(model.weights_.values()) == pytest.approx(1)
+    assert model.error_ <= 1.02 * min(model.errors_.values())
     assert model.errors_["ridge"] < model.errors_["seasonal_naive"] < model.errors_["naive"]
 
 
@@ -134,13 +154,22 @@ def test_noise_is_met_by_its_mean_and_a_season_by_its_shape():
 def test_what_leaves_all_reason_falls_back_and_says_so():
     t, y = times(500, 3_600_000), daily(500, 2, PERIOD)
     model = SeriesForecaster(24).fit(t, y)
-    assert model.chosen_ == "ridge"
-    assert not model.predict(t, y).fell_back
-    model.model_.weights_ *= 40
-    forecast = model.predict(t, y)
-    assert forecast.fell_back
-    assert forecast.model == "naive"
-    assert forecast.value == pytest.approx(np.full(24, y[-1]))
+    usual = model.predict(t, y)
+    assert usual.model == model.chosen_
+    assert not usual.fell_back
+    ridges = [m for m in model.members_.values() if isinstance(m, RidgeForecaster)]
+    assert sum(w for n, w in model.weights_.items() if "ridge" in n) > 0.5
+    for ridge in ridges:
+        ridge.weights_, ridge.unit_ = 5.0 * np.eye(len(ridge.weights_))[0], 40 * ridge.unit_
+    others = model.predict(t, y)
+    assert others.fell_back
+    assert others.model not in ("naive", usual.model)
+    assert np.abs(others.value - usual.value).mean() < 5
+    model.members_ = {n: m for n, m in model.members_.items() if isinstance(m, RidgeForecaster)}
+    nobody = model.predict(t, y)
+    assert nobody.fell_back
+    assert nobody.model == "naive"
+    assert nobody.value == pytest.approx(np.full(24, y[-1]))
 
 
 def test_a_series_at_a_new_level_is_forecast_there():
@@ -161,6 +190,44 @@ def test_the_same_context_gives_the_same_forecast_after_storing():
     same = again.predict(t, y)
     assert np.array_equal(one.value, same.value)
     assert np.array_equal(one.upper, same.upper)
+
+
+def test_what_multiplies_is_forecast_by_factors():
+    level = np.repeat(np.geomspace(1, 30, 40), PERIOD)  # grows by factors, and so does its day
+    y = level * np.exp(daily(40 * PERIOD, 1, PERIOD, noise=0.3) / 20)
+    t = times(len(y), 3_600_000)
+    model = SeriesForecaster(24).fit(t[:-24], y[:-24])
+    assert model.log_ is not None
+    forecast = model.predict(t[:-24], y[:-24])
+    naive = np.abs(y[-48:-24] - y[-24:]).mean()
+    assert np.abs(forecast.value - y[-24:]).mean() < 0.6 * naive
+    assert SeriesForecaster(24).fit(t, y - y.min()).log_ is None
+
+
+def test_crossings_come_as_often_as_said():
+    rng = np.random.default_rng(4)
+    said, came = [], []
+    for seed in range(4):
+        t, y = times(1900, 3_600_000), daily(1900, seed, PERIOD)
+        model = SeriesForecaster(24).fit(t[:900], y[:900])
+        for end in range(900, 1876, 12):
+            threshold = rng.uniform(*np.quantile(y, [0.6, 0.995]))
+            p = model.crossing(t[:end], y[:end], threshold)
+            assert (np.diff(p) >= 0).all()
+            said.append(p)
+            came.append(np.maximum.accumulate(y[end : end + 24] > threshold))
+    said, came = np.array(said).ravel(), np.array(came).ravel()
+    for low, high in ((0.0, 0.1), (0.1, 0.4), (0.4, 0.8), (0.9, 1.0)):
+        those = (said >= low) & (said <= high)
+        assert those.sum() > 50
+        assert came[those].mean() == pytest.approx(said[those].mean(), abs=0.12)
+
+
+def test_a_fall_below_is_the_mirror_of_a_rise_above():
+    t, y = times(700, 3_600_000), noise(700)
+    up = SeriesForecaster(12).fit(t, y).crossing(t, y, 104.0)
+    down = SeriesForecaster(12).fit(t, -y).crossing(t, -y, -104.0, above=False)
+    assert up == pytest.approx(down, abs=0.1)
 
 
 def test_counts_are_not_forecast_below_zero():
