@@ -192,10 +192,13 @@ def scoring(
 def keeping_up(
     series: Annotated[int, typer.Option(min=100, help="Series, each with a model.")] = 10_000,
     seconds: Annotated[float, typer.Option(help="Length of the ordinary work.")] = 120.0,
+    first: Annotated[
+        bool, typer.Option("--first", help="Run before all other programs; needs root.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """A worker on one core: a point of each of many trained series every ten seconds."""
-    raise typer.Exit(0 if _keeping_up(series, seconds, as_json=as_json) else 1)
+    raise typer.Exit(0 if _keeping_up(series, seconds, first=first, as_json=as_json) else 1)
 
 
 def _cells(
@@ -264,9 +267,9 @@ def _detection(
         detection_report.show(found, report.out)
 
 
-def _keeping_up(series: int, seconds: float, *, as_json: bool) -> bool:
+def _keeping_up(series: int, seconds: float, *, first: bool = False, as_json: bool) -> bool:
     _say("keeping up")
-    found = keeping.measure(series, seconds)
+    found = keeping.measure(series, seconds, first=first)
     if as_json:
         print(json.dumps({"keeping_up": found.plain()}))
     else:

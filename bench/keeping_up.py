@@ -1,12 +1,13 @@
 """`keeping-up`: a worker with thousands of trained series, each with a new point every ten seconds.
 
-The whole service runs as it ships, the worker on one core alone. It is killed while samples come,
+The whole service runs as it ships, the worker on one core alone. It is started anew while samples come,
 and what it takes until every series is scored again is the first figure; then it is watched at its
 ordinary work. How long a score takes counts from the acknowledgement of the request that brought
 the sample until the score stands in the store.
 """
 
 import asyncio
+import os
 import re
 import tempfile
 import threading
@@ -20,7 +21,7 @@ import httpx
 import numpy as np
 
 from bench import trained
-from bench.service import Service
+from bench.service import Service, put_first
 from bench.trained import STEP_MS, Shape, series_of
 from service.domain.series import SCORE
 from service.security.crypto import derive
@@ -103,15 +104,19 @@ def measure(
     seconds: float = 120.0,
     shapes: int = 24,
     rows: int = 4320,
+    *,
+    first: bool = False,
     core: int = 0,
-    profile: str = "",
 ) -> KeepingUp:
-    """Prepare, restart the worker, wait until it is warm, and watch it for so long."""
+    """Prepare, restart the worker, wait until it is warm, and watch it for so long.
+
+    `first` lets the service and the load run before all other programs; it needs root.
+    """
     begun = time.monotonic()
     newest_ms = round(time.time() * 1000) // STEP_MS * STEP_MS
     learned = trained.learn(shapes, rows, newest_ms)
     pin = f"worker:{core}"
-    with _rules_file() as rules, Service(pin=pin, profile=profile, alert_rules=rules) as service:
+    with _rules_file() as rules, Service(pin=pin, alert_rules=rules) as service:
         settings = Settings(data_dir=service.data)
         key = service.tenant(TENANT)
         size = trained.save_models(
@@ -126,7 +131,7 @@ def measure(
         load = _Load(service, key, series, learned, newest_ms, ticks)
         with load:
             load.wait_for_round()
-            _restart(service, load, found)
+            _restart(service, load, found, first=first)
             found.stretches.append(load.watch("ordinary work", seconds))
             if wrong := load.errors:
                 found.problems.append(f"{wrong} requests failed: {load.said}")
@@ -136,8 +141,8 @@ def measure(
     return found
 
 
-def _restart(service: Service, load: "_Load", found: KeepingUp) -> None:
-    """Kill the worker, and follow the next until all is scored."""
+def _restart(service: Service, load: "_Load", found: KeepingUp, *, first: bool) -> None:
+    """End the worker, and follow the next until all is scored."""
     begun = 0.0
 
     def is_warm() -> bool:
@@ -146,6 +151,8 @@ def _restart(service: Service, load: "_Load", found: KeepingUp) -> None:
         return load.is_scored()
 
     begun = service.restart("worker")
+    if first:
+        put_first([os.getpid(), *(pid for role in service.pids.values() for pid in role)])
     before = load.position()
     found.stretches.append(load.watch("after a restart", 1800.0, is_warm))
     found.scored = time.monotonic() - begun

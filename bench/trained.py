@@ -168,6 +168,7 @@ def record(redis: Redis, tenant: str, count: int, shapes: Sequence[Shape], ticks
     life = round((settings.chunk_seconds + settings.retention_seconds) * 1000)
     slack = bucket_ms + round(settings.seal_after_seconds * 1000)
     now_ms = round(time.time() * 1000)
+    redis.config_set("appendfsync", "no")  # it is gigabytes
     pipe = redis.pipeline(transaction=False)
     for shape, numbers in _stripes(count, shapes):
         for suffix, columns in samples(shape, ticks).items():
@@ -185,6 +186,7 @@ def record(redis: Redis, tenant: str, count: int, shapes: Sequence[Shape], ticks
                     if len(pipe) >= _PIPELINE:
                         pipe.execute()
     pipe.execute()
+    redis.config_set("appendfsync", "always")
 
 
 def samples(shape: Shape, ticks: int) -> dict[str, Columns]:
