@@ -119,11 +119,11 @@ def measure(
     with _rules_file() as rules, Service(pin=pin, alert_rules=rules) as service:
         settings = Settings(data_dir=service.data)
         key = service.tenant(TENANT)
-        size = trained.save_models(
+        places = trained.save_models(
             service.data, derive(settings.secret(), "models"), TENANT, series, learned
         )
-        asyncio.run(trained.register(settings, TENANT, series, learned))
-        found = KeepingUp(series, size)
+        asyncio.run(trained.register(settings, TENANT, series, learned, places))
+        found = KeepingUp(series, sum(place.length for place in places))
         # the history ends with the last tick before the samples that are sent
         ticks = round(time.time() * 1000 - newest_ms) // STEP_MS + 1 + series // 4000
         trained.record(service.redis, TENANT, series, learned, ticks)

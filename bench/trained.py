@@ -21,8 +21,10 @@ from bench.bodies import labels_of
 from models.ensemble import Scores
 from models.synthetic import errors, latency, machine, web
 from service.detection.fitting import FitOptions, Trained, train_series
+from service.detection.packs import Place
+from service.detection.publishing import TOGETHER
 from service.detection.records import ModelRecord, ModelState
-from service.detection.registry import ModelRegistry
+from service.detection.registry import Made, ModelRegistry
 from service.domain.series import (
     EXPECTED,
     EXPECTED_LOWER,
@@ -98,11 +100,11 @@ def save_models(
     count: int,
     shapes: Sequence[Shape],
     processes: int | None = None,
-) -> int:
-    """Store a model for each series; the size of them all in bytes."""
-    root = data / "models"
-    _on_cores(partial(_save_models, root, key, tenant), _stripes(count, shapes), processes)
-    return sum(file.stat().st_size for file in (root / tenant).iterdir())
+) -> list[Place]:
+    """Store a model for each series; where each lies, in the order of their numbers."""
+    save = partial(_save_models, data / "models", key, tenant)
+    found = _on_cores(save, _stripes(count, shapes), processes)
+    return [place for _, place in sorted(one for part in found for one in part)]
 
 
 _Job = tuple[Shape, list[int]]
@@ -113,9 +115,12 @@ def _stripes(count: int, shapes: Sequence[Shape]) -> list[_Job]:
     return [(shape, list(range(first, count, len(shapes)))) for first, shape in enumerate(shapes)]
 
 
-def _save_models(root: Path, key: bytes, tenant: str, job: _Job) -> None:
+def _save_models(root: Path, key: bytes, tenant: str, job: _Job) -> list[tuple[int, Place]]:
     shape, numbers = job
-    registry, trained = ModelRegistry(root, key), shape.trained
+    trained = shape.trained
+    registry = ModelRegistry(root, key, shards=Settings().log_shards)
+    found: list[tuple[int, Place]] = []
+    made: list[Made] = []
     for number in numbers:
         series = series_of(number)
         manifest = {
@@ -132,11 +137,22 @@ def _save_models(root: Path, key: bytes, tenant: str, job: _Job) -> None:
             "counter": False,
             "quality": trained.quality,
         }
-        registry.save(tenant, series.hex, trained.arrays, manifest)
+        made.append(Made(tenant, series.hex, trained.arrays, manifest))
+        if len(made) == TOGETHER or number == numbers[-1]:
+            places = registry.save_all(made)
+            found += zip(numbers[len(found) :], places, strict=False)
+            made = []
+    return found
 
 
-async def register(settings: Settings, tenant: str, count: int, shapes: Sequence[Shape]) -> None:
-    """Make the series known, those of models too, and tell SQL of the models."""
+async def register(
+    settings: Settings,
+    tenant: str,
+    count: int,
+    shapes: Sequence[Shape],
+    places: Sequence[Place],
+) -> None:
+    """Make the series known, those of models too, and tell SQL of the models at `places`."""
     async with wired(settings) as parts:
         for shape, numbers in _stripes(count, shapes):
             own = [series_of(number) for number in numbers]
@@ -150,6 +166,8 @@ async def register(settings: Settings, tenant: str, count: int, shapes: Sequence
                 "",
                 ModelState.READY,
                 version=1,
+                newest=1,
+                changed_at=trained.to_ms / 1000,
                 trained_at=trained.to_ms / 1000,
                 trained_from=trained.from_ms / 1000,
                 trained_to=trained.to_ms / 1000,
@@ -157,7 +175,11 @@ async def register(settings: Settings, tenant: str, count: int, shapes: Sequence
                 seconds=trained.seconds,
                 quality=trained.quality | {"judged_until_ms": trained.to_ms},
             )
-            await parts.model_records.put([replace(record, series_id=s.hex) for s in own])
+            for first in range(0, len(own), TOGETHER):
+                some = zip(own[first : first + TOGETHER], numbers[first:], strict=False)
+                await parts.model_records.publish(
+                    [(replace(record, series_id=s.hex), places[n], 0) for s, n in some]
+                )
 
 
 def record(redis: Redis, tenant: str, count: int, shapes: Sequence[Shape], ticks: int) -> None:

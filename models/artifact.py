@@ -68,9 +68,7 @@ def pack(
 
 def unpack(raw: bytes, kind: str, key: bytes, bound_to: str = "") -> tuple[Arrays, dict[str, Any]]:
     """Arrays and manifest of a file's bytes. Raises ArtifactError unless all of it is right."""
-    body, signature = raw[:-SIGNATURE_BYTES], raw[-SIGNATURE_BYTES:]
-    if not hmac.compare_digest(signature, _sign(body, key, bound_to)):
-        raise ArtifactError("the signature does not match: truncated, changed or not ours")
+    body = check(raw, key, bound_to)
     try:
         arrays = _arrays(body)
         manifest = json.loads(arrays.pop(MANIFEST).tobytes())
@@ -83,6 +81,14 @@ def unpack(raw: bytes, kind: str, key: bytes, bound_to: str = "") -> tuple[Array
     if manifest.get("sha256") != content_hash(arrays):
         raise ArtifactError("the content does not match its hash")
     return arrays, manifest
+
+
+def check(raw: bytes, key: bytes, bound_to: str = "") -> bytes:
+    """The file's bytes without the signature. Raises ArtifactError unless it is right."""
+    body, signature = raw[:-SIGNATURE_BYTES], raw[-SIGNATURE_BYTES:]
+    if not hmac.compare_digest(signature, _sign(body, key, bound_to)):
+        raise ArtifactError("the signature does not match: truncated, changed or not ours")
+    return body
 
 
 def _arrays(body: bytes) -> Arrays:

@@ -28,6 +28,9 @@ _TIMERS_POLL = 1.0
 #: Real seconds between copies of what tenants used to SQL.
 _USAGE_SECONDS = 60.0
 
+#: Real seconds between looks at the files that models lie in.
+_COMPACT_SECONDS = 120.0
+
 
 class Scheduler:
     """One scheduler process. `run` returns when `stop` is set."""
@@ -55,6 +58,14 @@ class Scheduler:
             self._keep_usage,
             IntervalTrigger(seconds=_USAGE_SECONDS),
             id="usage",
+            max_instances=1,
+            coalesce=True,
+            misfire_grace_time=None,
+        )
+        jobs.add_job(
+            self._compact,
+            IntervalTrigger(seconds=_COMPACT_SECONDS),
+            id="compact",
             max_instances=1,
             coalesce=True,
             misfire_grace_time=None,
@@ -94,8 +105,6 @@ class Scheduler:
         renewing = asyncio.create_task(self._keep_leading())
         try:
             tenants = [t.id for t in await self._w.tenants.every()]
-            for tenant in await asyncio.to_thread(self._w.models.prune, tenants):
-                log.info("models of a deleted tenant removed", tenant=tenant)
             report = await self._w.trainer.run(tenants)
             if report.trained or report.failed:
                 log.info(
@@ -114,6 +123,13 @@ class Scheduler:
     async def _keep_usage_if_leading(self) -> None:
         if await self._leases.lead():
             await self._w.usage.keep()
+
+    async def _compact(self) -> None:
+        await self._guard(self._compact_if_leading, "compaction")
+
+    async def _compact_if_leading(self) -> None:
+        if await self._leases.lead():
+            await self._w.compactor.run()
 
     async def _keep_leading(self) -> None:
         while True:

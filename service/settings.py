@@ -63,7 +63,9 @@ class Settings(BaseSettings):
         "by default http://HOST:PORT.",
     )
     model_store: str = Field(
-        "", description="Folder of the trained models; by default `models` in the data folder."
+        "",
+        description="Folder of the trained models, or a URL that fsspec knows, e.g. "
+        "`s3://bucket/models` where s3fs is installed; by default `models` in the data folder.",
     )
     alert_rules: Path = Field(
         Path("alert_rules.yaml"), description="The rules file; it may be missing."
@@ -296,9 +298,9 @@ class Settings(BaseSettings):
         return self.database_url or f"sqlite:///{self.data_dir.resolve() / 'offbeat.db'}"
 
     @property
-    def model_dir(self) -> Path:
-        """Folder of the trained models."""
-        return Path(self.model_store) if self.model_store else self.data_dir.resolve() / "models"
+    def model_place(self) -> Path | str:
+        """Folder or URL of the trained models."""
+        return self.model_store or self.data_dir.resolve() / "models"
 
     @property
     def public_url(self) -> str:

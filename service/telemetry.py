@@ -204,6 +204,14 @@ POINTS_SCORED = Counter("offbeat_points_scored", "Points that models scored.")
 SCORING_SECONDS = Histogram("offbeat_scoring_seconds", "Time to score a batch.", buckets=_FAST)
 MODELS_TRAINED = Counter("offbeat_models_trained", "Models trained.")
 MODELS_FAILED = Counter("offbeat_models_failed", "Trainings that failed.")
+MODELS_REFUSED = Counter(
+    "offbeat_models_refused", "Stored models that could not be trusted, or were not there."
+)
+MODEL_SEGMENTS = Gauge(
+    "offbeat_model_segments",
+    "Files that models lie in.",
+    multiprocess_mode="livemostrecent",
+)
 TRAINING_SECONDS = Histogram("offbeat_training_seconds", "Time to train a model.", buckets=_SLOW)
 MODEL_AGE = Gauge(
     "offbeat_model_age_seconds",

@@ -50,7 +50,9 @@ from service.storage.usage import UsageBook
 from service.storage.wake import WakeUps
 
 if TYPE_CHECKING:
+    from service.detection.catalogue import Catalogue
     from service.detection.cold import ColdScorer
+    from service.detection.compacting import Compactor
     from service.detection.explaining import Explainer
     from service.detection.registry import ModelRegistry
     from service.detection.scoring import Scorer
@@ -105,7 +107,22 @@ class Wiring:
         """The trained models."""
         from service.detection.registry import ModelRegistry
 
-        return ModelRegistry(self.settings.model_dir, self.model_key)
+        shards = self.settings.log_shards
+        return ModelRegistry(self.settings.model_place, self.model_key, shards=shards)
+
+    @cached_property
+    def catalogue(self) -> "Catalogue":
+        """Which of them are in use, as SQL says."""
+        from service.detection.catalogue import Catalogue
+
+        return Catalogue(self.model_records, self.models, self.clock)
+
+    @cached_property
+    def compactor(self) -> "Compactor":
+        """Looks after the files of models; for schedulers."""
+        from service.detection.compacting import Compactor
+
+        return Compactor(self.models.packs, self.model_records, self.clock)
 
     @cached_property
     def scorer(self) -> "Scorer":
@@ -126,7 +143,7 @@ class Wiring:
         """Says why a point has its score; for people who ask."""
         from service.detection.explaining import Explainer
 
-        return Explainer(self.models, self.source)
+        return Explainer(self.models, self.catalogue, self.source)
 
     @cached_property
     def standings(self) -> Standings:
@@ -143,6 +160,7 @@ class Wiring:
             self.database,
             self.clock,
             self.models,
+            self.catalogue,
             series=self.source,
             reader=self.source,
             writer=self.writer,

@@ -5,7 +5,6 @@ costs a share of one call for all. What cannot be carried on (a late sample, a n
 that keep no time) goes back to its context, and says the same.
 """
 
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -21,8 +20,6 @@ from service.storage.columns import Columns
 
 #: New points of a series that are taken in one after the other; more are judged with the context.
 POINTS_MAX = 12
-#: Real seconds after which a model's file is looked at again: its announcement may be lost.
-LOOK_AGAIN_SECONDS = 60.0
 
 #: A series, its context, and the time after which its points are new.
 Work = tuple[Series, Columns, int]
@@ -60,8 +57,6 @@ class _Carried:
     """Up to where a series is in the bank: time of its last row, and the context before it."""
 
     known: Known
-    changed: int
-    looked: float
     until_ms: int
     first_ms: int
     rows: int
@@ -123,10 +118,7 @@ class Banks:
         else:
             new = len(context.t) - int(np.searchsorted(context.t, from_ms, side="right"))
         fits = 0 < new <= POINTS_MAX and carried.fits(context, new)
-        if fits and time.monotonic() - carried.looked >= LOOK_AGAIN_SECONDS:
-            carried.looked = time.monotonic()
-            fits = self._models.changed_at(tenant, series.hex) == carried.changed
-        if not fits:
+        if not fits or self._models.version(tenant, series.id) != carried.known.version:
             self.forget(tenant, series.id)
             return None
         return Next(carried.known, series, context, new)
@@ -143,12 +135,11 @@ class Banks:
         """Scores of the `new` newest rows of `seen`, as the model sees `context`; goes on there."""
         self.forget(tenant, series.id)
         bank = self._banks.setdefault(tenant, Bank())
-        changed = self._models.changed_at(tenant, series.hex)
-        if sum(map(len, self._banks.values())) >= self._most or changed is None:
+        if sum(map(len, self._banks.values())) >= self._most:
             return model.detector.score(*seen, new)
         scores = bank.add(series.id, model.detector, *seen, new)
         if series.id in bank:
-            carried = _Carried(Known.of(model), changed, time.monotonic(), 0, 0, 0)
+            carried = _Carried(Known.of(model), 0, 0, 0)
             carried.went_on(context)
             self._carried.setdefault(tenant, {})[series.id] = carried
             self._models.release(tenant, series.hex)  # the bank has all that is needed often

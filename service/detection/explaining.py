@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from models.ensemble import Detector
 from models.explanation import Explanation
 from service.detection import counters
+from service.detection.catalogue import Catalogue
 from service.detection.registry import ModelRegistry
 from service.domain.errors import NotFound
 from service.domain.series import Series
@@ -29,15 +30,17 @@ class Explained:
 class Explainer:
     """Reads what a model looks back on and asks it. For the API: nothing is carried on."""
 
-    def __init__(self, models: ModelRegistry, source: Source) -> None:
-        self._models, self._source = models, source
+    def __init__(self, models: ModelRegistry, catalogue: Catalogue, source: Source) -> None:
+        self._models, self._catalogue, self._source = models, catalogue, source
 
     async def explain(self, tenant: str, series: Series, at_ms: int) -> Explained:
         """Why the newest point at or before `at_ms` has its score.
 
         Raises `NotFound` without a model that can be used, and without such a point.
         """
+        await self._catalogue.look_up(tenant, series.hex)
         model = await asyncio.to_thread(self._models.load, tenant, series.hex)
+        await self._catalogue.settle()
         if model is None:
             raise NotFound(f"series {series.hex} has no model yet that could explain a point")
         detector = model.detector

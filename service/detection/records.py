@@ -1,15 +1,44 @@
-"""What SQL knows about each series' model: table `models`."""
+"""What SQL knows about each series' model: tables `models` and `model_versions`."""
 
 from collections.abc import Collection, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
-from sqlalchemy import RowMapping, delete, select
+from sqlalchemy import (
+    ColumnElement,
+    RowMapping,
+    Table,
+    delete,
+    false,
+    func,
+    insert,
+    select,
+    update,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 
+from service.detection.packs import Place, Refusal
 from service.storage.sql.engine import Database
-from service.storage.sql.tables import models
+from service.storage.sql.tables import model_versions, models
+
+#: Versions before the one in use that are kept.
+KEPT = 2
+
+
+class Places(NamedTuple):
+    """Where versions lie, by series, and when the newest change of them was made."""
+
+    until: float
+    found: dict[int, list[Place]]
+
+
+class Placed(NamedTuple):
+    """A version of a series' model (16 hex digits), and where it lies."""
+
+    tenant: str
+    series: str
+    place: Place
 
 
 class ModelState(StrEnum):
@@ -23,19 +52,42 @@ class ModelState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ModelRecord:
-    """One row. Times are Unix seconds, `seconds` CPU time of the training."""
+    """One row. Times are Unix seconds, `seconds` CPU time of the training.
+
+    `version` is in use, `newest` counts all trainings; `trained_at` is of the last training, also
+    if it failed, None where the series is to be trained anew. A `pinned` version is not replaced.
+    """
 
     tenant: str
     series_id: str
     state: ModelState
     version: int = 0
+    newest: int = 0
+    pinned: bool = False
     trained_at: float | None = None
     trained_from: float | None = None
     trained_to: float | None = None
     rows: int = 0
     seconds: float = 0.0
     quality: dict[str, Any] = field(default_factory=dict)
+    drift: float | None = None
     error: str | None = None
+    changed_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """A version of a series' model that is kept; `refused` says why it is not used."""
+
+    version: int
+    place: Place
+    trained_at: float
+    trained_from: float
+    trained_to: float
+    rows: int
+    seconds: float
+    quality: dict[str, Any]
+    refused: str | None = None
 
 
 class ModelRecords:
@@ -69,20 +121,24 @@ class ModelRecords:
             return (await connection.execute(query)).mappings().all()
 
     async def delete(self, tenant: str, series_ids: Collection[str]) -> None:
-        """Remove the records of these series (ids in hex)."""
+        """Remove the records of these series (ids in hex), and their models."""
         async with self._database.begin() as connection:
-            for series_id in series_ids:
-                await connection.execute(
-                    delete(models).where(models.c.tenant == tenant, models.c.series_id == series_id)
-                )
+            for table in (model_versions, models):
+                for series_id in series_ids:
+                    own = (table.c.tenant == tenant) & (table.c.series_id == series_id)
+                    await connection.execute(delete(table).where(own))
 
     async def put(self, records: list[ModelRecord]) -> None:
         """Insert or replace."""
         if not records:
             return
+        async with self._database.begin() as connection:
+            await connection.execute(self._upsert(), [asdict(record) for record in records])
+
+    def _upsert(self) -> "sqlite.Insert | postgresql.Insert":
         insert = sqlite.insert if self._database.is_sqlite else postgresql.insert
         statement = insert(models)
-        statement = statement.on_conflict_do_update(
+        return statement.on_conflict_do_update(
             index_elements=["tenant", "series_id"],
             set_={
                 column.name: statement.excluded[column.name]
@@ -90,5 +146,165 @@ class ModelRecords:
                 if not column.primary_key
             },
         )
+
+    # versions
+
+    async def publish(self, made: Sequence[tuple[ModelRecord, Place, int]]) -> list[bool]:
+        """Take new versions into use: record, place, and the version that was in use before.
+
+        All in one transaction; False, and nothing is changed, where another version is in use by
+        now or the series is pinned. Those that it
+        replaces are kept, `KEPT` of them; what was rolled back is not.
+        """
+        done = []
         async with self._database.begin() as connection:
-            await connection.execute(statement, [asdict(record) for record in records])
+            for record, place, before in made:
+                own = _own(models, record.tenant, record.series_id)
+                query = select(models.c.version, models.c.pinned).where(own).with_for_update()
+                row = (await connection.execute(query)).first()
+                as_it_was = row.version == before and not row.pinned if row else before == 0
+                done.append(as_it_was)
+                if not as_it_was:
+                    continue
+                await connection.execute(self._upsert(), [asdict(record)])
+                await connection.execute(insert(model_versions), [_version_row(record, place)])
+                versions = _own(model_versions, record.tenant, record.series_id)
+                kept = (
+                    select(model_versions.c.version)
+                    .where(versions, model_versions.c.refused.is_(None))
+                    .where(~model_versions.c.version.between(before + 1, record.version - 1))
+                    .order_by(model_versions.c.version.desc())
+                    .limit(KEPT + 1)
+                )
+                known = (await connection.execute(kept)).scalars().all()
+                v = model_versions.c.version
+                old = (v < min(known)) | ((v > before) & (v < record.version))
+                await connection.execute(delete(model_versions).where(versions, old))
+        return done
+
+    async def places(
+        self, tenant: str, since: float | None = None, series_id: str | None = None
+    ) -> Places:
+        """Where the versions of series lie, the one in use first, by series.
+
+        Of those that changed `since` (Unix seconds), or of one series; empty where none is usable.
+        """
+        own = models.c.tenant == tenant
+        if since is not None:
+            own &= models.c.changed_at >= since
+        if series_id is not None:
+            own &= models.c.series_id == series_id
+        v = model_versions.c
+        same = (models.c.tenant == v.tenant) & (models.c.series_id == v.series_id)
+        usable = same & (v.version <= models.c.version) & v.refused.is_(None)
+        query = (
+            select(
+                models.c.series_id, models.c.changed_at, v.version, v.segment, v.offset, v.length
+            )
+            .select_from(models.outerjoin(model_versions, usable))
+            .where(own)
+            .order_by(models.c.series_id, v.version.desc())
+        )
+        found: dict[int, list[Place]] = {}
+        until = 0.0
+        async with self._database.read() as connection:
+            for series, changed, *lies in await connection.execute(query):
+                until = max(until, changed or 0.0)
+                places = found.setdefault(int(series, 16), [])
+                if lies[0] is not None:
+                    places.append(Place(*lies))
+        return Places(until, found)
+
+    async def refuse(self, refused: Sequence[Refusal], now: float) -> None:
+        """Use the versions before these, if any is kept, and have the series trained anew."""
+        async with self._database.begin() as connection:
+            for one in refused:
+                own = _own(models, one.tenant, one.series)
+                own &= models.c.version == one.place.version
+                why = f"version {one.place.version} was refused: {one.reason}"[:500]
+                anew = update(models).where(own).values(trained_at=None, error=why)
+                if one.lost:  # it may come back; nothing else is known to be wrong with it
+                    await connection.execute(anew)
+                    continue
+                versions = _own(model_versions, one.tenant, one.series)
+                bad = versions & (model_versions.c.version == one.place.version)
+                mark = update(model_versions).where(bad).values(refused=one.reason[:500])
+                await connection.execute(mark)
+                before = (
+                    select(func.max(model_versions.c.version))
+                    .where(
+                        versions,
+                        model_versions.c.version < one.place.version,
+                        model_versions.c.refused.is_(None),
+                    )
+                    .scalar_subquery()
+                )
+                version = func.coalesce(before, models.c.version)
+                await connection.execute(
+                    anew.values(version=version, pinned=false(), changed_at=now)
+                )
+
+    async def versions(self, tenant: str, series_id: str) -> list[Version]:
+        """The versions of a series that are kept, the newest first."""
+        query = (
+            select(model_versions)
+            .where(_own(model_versions, tenant, series_id))
+            .order_by(model_versions.c.version.desc())
+        )
+        async with self._database.read() as connection:
+            rows = (await connection.execute(query)).mappings().all()
+        return [_version_of(row) for row in rows]
+
+    # segments
+
+    async def placed(self, prefix: str) -> list[Placed]:
+        """The versions that lie in segments whose names begin so, in the order of their places."""
+        v = model_versions.c
+        query = (
+            select(v.tenant, v.series_id, v.version, v.segment, v.offset, v.length)
+            .where(v.segment.startswith(prefix, autoescape=True))
+            .order_by(v.segment, v.offset)
+        )
+        async with self._database.read() as connection:
+            rows = await connection.execute(query)
+            return [Placed(tenant, series, Place(*lies)) for tenant, series, *lies in rows]
+
+    async def move(self, moved: Sequence[tuple[Placed, Place]], now: float) -> None:
+        """These versions lie elsewhere now; those that have changed meanwhile stay."""
+        async with self._database.begin() as connection:
+            for (tenant, series_id, old), place in moved:
+                v = model_versions.c
+                there = _own(model_versions, tenant, series_id) & (v.version == old.version)
+                there &= v.segment == old.segment
+                new = {"segment": place.segment, "offset": place.offset, "length": place.length}
+                await connection.execute(update(model_versions).where(there).values(new))
+                own = _own(models, tenant, series_id)
+                await connection.execute(update(models).where(own).values(changed_at=now))
+
+    async def segments(self) -> set[str]:
+        """Every segment that a version lies in."""
+        query = select(model_versions.c.segment).distinct()
+        async with self._database.read() as connection:
+            return set((await connection.execute(query)).scalars())
+
+    async def ids(self, tenant: str) -> list[str]:
+        """The series (16 hex digits) that versions are kept of."""
+        query = select(model_versions.c.series_id).where(model_versions.c.tenant == tenant)
+        async with self._database.read() as connection:
+            return list((await connection.execute(query.distinct())).scalars())
+
+
+def _own(table: Table, tenant: str, series_id: str) -> ColumnElement[bool]:
+    return (table.c.tenant == tenant) & (table.c.series_id == series_id)
+
+
+def _version_row(record: ModelRecord, place: Place) -> dict[str, Any]:
+    known = asdict(record)
+    both = {c.name: known[c.name] for c in model_versions.columns if c.name in known}
+    return {**both, **place._asdict()}
+
+
+def _version_of(row: RowMapping) -> Version:
+    place = Place(row["version"], row["segment"], row["offset"], row["length"])
+    own = {f.name: row[f.name] for f in fields(Version) if f.name != "place"}
+    return Version(place=place, **own)

@@ -13,7 +13,7 @@ import numpy as np
 import structlog
 
 from models.ensemble import Scores
-from models.forecast.choice import MEMORY
+from models.forecast.series import MEMORY
 from service.detection import counters
 from service.detection.carrying import Banks, Known, Next, Work
 from service.detection.derived import Samples, forecast_samples, score_samples
@@ -222,7 +222,7 @@ class Scorer:
 
     def refresh(self, tenant: str, series_hex: str) -> None:
         """A new model may be there: forget the one in memory."""
-        self._models.forget(tenant, series_hex)
+        self._models.release(tenant, series_hex)
         number = parse_series_id(series_hex)
         if number is not None:
             self.forget(tenant, number)

@@ -9,6 +9,7 @@ import numpy as np
 import structlog
 
 from service import telemetry
+from service.detection.catalogue import Catalogue
 from service.detection.fitting import FitOptions, Spans, trusted
 from service.detection.pool import FittingPool
 from service.detection.publishing import Publisher, SampleWriter, Wake
@@ -94,6 +95,7 @@ class Trainer:
         database: Database,
         clock: Clock,
         models: ModelRegistry,
+        catalogue: Catalogue,
         *,
         series: SeriesSource,
         reader: SampleReader,
@@ -104,10 +106,10 @@ class Trainer:
         self._settings = settings
         self._records = ModelRecords(database)
         self._clock = clock
-        self._models = models
+        self._models, self._catalogue = models, catalogue
         self._series = series
         self._reader = reader
-        self._publisher = Publisher(models, writer, wake)
+        self._publisher = Publisher(models, self._records, catalogue, clock, writer, wake)
         self._incidents = incidents
         self._pool = FittingPool(settings.parallel_workers)
 
@@ -118,6 +120,7 @@ class Trainer:
         for tenant in tenants:
             known = await self._records.all(tenant)
             own = [s for s in (await self._series.all(tenant)).values() if not s.is_derived]
+            await self._catalogue.fresh(tenant)
             await self._forget(tenant, known.keys() - {series.hex for series in own})
             for series in own:
                 record = known.get(series.hex)
@@ -144,8 +147,7 @@ class Trainer:
     async def _forget(self, tenant: str, deleted: Collection[str]) -> None:
         """Remove the models of series that were deleted."""
         if deleted:
-            for series_hex in deleted:
-                await asyncio.to_thread(self._models.remove, tenant, series_hex)
+            self._catalogue.gone(tenant, [int(series_hex, 16) for series_hex in deleted])
             await self._records.delete(tenant, deleted)
 
     def _is_due(self, tenant: str, series: Series, record: ModelRecord | None) -> bool:
@@ -154,7 +156,7 @@ class Trainer:
         age = self._clock.now() - record.trained_at
         if age >= self._settings.ml_model_retrain_frequency:
             return True
-        lost = self._models.changed_at(tenant, series.hex) is None
+        lost = self._models.version(tenant, series.id) is None
         return lost and record.state is ModelState.READY
 
     async def _left_out(self, tenant: str, series: Sequence[Series]) -> dict[str, Spans]:
@@ -217,8 +219,8 @@ class Trainer:
                 return None, TrainingReport(skipped=1)
             return replace(record, state=ModelState.COLD, rows=rows), TrainingReport(cold=1)
         newest = float(samples.t[-1]) / 1000
-        has_file = self._models.changed_at(tenant, series.hex) is not None
-        if has_file and record.trained_to is not None and newest <= record.trained_to:
+        has_model = self._models.version(tenant, series.id) is not None
+        if has_model and record.trained_to is not None and newest <= record.trained_to:
             return None, TrainingReport(skipped=1)
         try:
             options = FitOptions(
@@ -226,8 +228,9 @@ class Trainer:
                 counter=series.metric_type is MetricType.COUNTER,
                 left_out=left_out,
             )
-            trained = await self._pool.fit(samples, options)
-            record = await self._publisher.publish(tenant, series, record, trained, now)
+            with self._publisher.coming():
+                trained = await self._pool.fit(samples, options)
+                made = await self._publisher.publish(tenant, series, record, trained, now)
         except Exception as error:
             telemetry.MODELS_FAILED.inc()
             reason = str(error) or type(error).__name__
@@ -236,9 +239,12 @@ class Trainer:
                 record, state=ModelState.FAILED, trained_at=now, rows=rows, error=reason[:500]
             )
             return failed, TrainingReport(failed=1)
-        telemetry.MODELS_TRAINED.inc()
         telemetry.TRAINING_SECONDS.observe(trained.seconds)
-        return record, TrainingReport(trained=1, seconds=trained.seconds)
+        if made is None:
+            log.warning("model published elsewhere", tenant=tenant, series=series.hex)
+            return None, TrainingReport(skipped=1)
+        telemetry.MODELS_TRAINED.inc()
+        return None, TrainingReport(trained=1, seconds=trained.seconds)
 
 
 def _of_series(series: Series, left_out: Mapping[str, Spans]) -> Spans:

@@ -133,6 +133,7 @@ class Worker:
             self._dirty.get(tenant, set()).discard(series)
             self._scored.pop((tenant, series), None)
         self._w.standings.forget(tenant, gone)
+        self._w.catalogue.gone(tenant, gone)
 
     def _forgotten(self, tenant: str) -> None:
         self._dirty.pop(tenant, None)
@@ -143,6 +144,7 @@ class Worker:
         self._w.feedback.forget(tenant)
         self._w.cold_scorer.forget(tenant)
         self._w.standings.forget(tenant)
+        self._w.catalogue.forget(tenant)
         self._scored = {key: t for key, t in self._scored.items() if key[0] != tenant}
 
     # sealing
@@ -168,7 +170,7 @@ class Worker:
     async def _hear_models(self) -> None:
         async for _, payload in self._w.wake.listen("models"):
             tenant, _, series_hex = payload.partition("/")
-            self._w.scorer.refresh(tenant, series_hex)
+            self._w.catalogue.stale(tenant)
             number = parse_series_id(series_hex)
             if number is not None and number in self.head.series(tenant):
                 self._shown(tenant, [number])
@@ -188,6 +190,8 @@ class Worker:
                 raise
 
     async def _score_tenant(self, tenant: str, ids: set[int]) -> None:
+        changed = await self._w.catalogue.fresh(tenant)
+        ids |= {series for series in changed if series in self.head.series(tenant)}
         trained, work, cold = await asyncio.to_thread(self._due, tenant, ids)
         if not work and not cold:
             return

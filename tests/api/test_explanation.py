@@ -12,6 +12,7 @@ from service.domain.series import SCORE, Series
 from service.domain.tenants import Role
 from service.storage.columns import Columns
 from service.wiring import Wiring
+from tests.support.models import put_model
 from tests.support.seed import Seed
 from tests.support.whole import key_of
 
@@ -34,7 +35,7 @@ async def samples(parts: Wiring) -> Columns:
     await seed.put(YOUNG, t[-5:] / 1000, v[-5:])
     trained = await asyncio.to_thread(train_series, t[:ROWS], v[:ROWS], FitOptions())
     manifest = {"version": 3, "trained_at": 0.0, "trained_to_ms": trained.to_ms}
-    parts.models.save("acme", LATENCY.hex, trained.arrays, manifest | {"judged_until_ms": 0})
+    await put_model(parts, LATENCY, trained, manifest | {"judged_until_ms": 0})
     return Columns(t, v)
 
 
@@ -73,7 +74,6 @@ async def test_the_page_says_it_too(
     seed = Seed(parts.redis, parts.database, parts.clock.now(), shards=parts.settings.log_shards)
     odd = np.where(np.arange(ROWS + NEW) >= ROWS + 10, 0.9999, 0.5)[late]
     await seed.put(LATENCY.derived(SCORE), samples.t[late] / 1000, odd)
-    await seed.model(LATENCY, "ready")
     await client.post("/login", data={"key": await key_of(parts, "acme", Role.READER)})
     page = (await client.get(f"/dashboard/acme/series/{LATENCY.hex}")).text
     assert "Unusual since" in page

@@ -10,6 +10,7 @@ from redis.asyncio import Redis
 
 from bench import trained
 from bench.trained import METRIC, STEP_MS, series_of
+from service.detection.packs import Place
 from service.detection.records import ModelRecords
 from service.detection.registry import ModelRegistry
 from service.detection.scoring import Scorer
@@ -35,11 +36,12 @@ def shapes(newest_ms: int) -> list[trained.Shape]:
 def test_every_series_has_a_model_that_scores_what_comes_next(
     tmp_path: Path, shapes: list[trained.Shape], newest_ms: int
 ) -> None:
-    size = trained.save_models(tmp_path, KEY, "bench", COUNT, shapes, processes=1)
+    places = trained.save_models(tmp_path, KEY, "bench", COUNT, shapes, processes=1)
     registry = ModelRegistry(tmp_path / "models", KEY)
     ids = {series_of(number).id for number in range(COUNT)}
+    registry.adopt("bench", {series_of(n).id: [place] for n, place in enumerate(places)})
     assert registry.trained("bench") == ids
-    assert size > COUNT * 100_000
+    assert sum(place.length for place in places) > COUNT * 100_000
     scorer = Scorer(registry)
     work = []
     for number in range(COUNT):
@@ -57,7 +59,8 @@ async def test_history_and_what_models_said_of_it_stand_in_the_store(
     shapes: list[trained.Shape],
     newest_ms: int,
 ) -> None:
-    await trained.register(settings, "bench", COUNT, shapes)
+    places = [Place(1, "00000/0-a.pack", 100 * n, 100) for n in range(COUNT)]
+    await trained.register(settings, "bench", COUNT, shapes, places)
     with Blocking.from_url(settings.redis_url) as store:
         trained.record(store, "bench", COUNT, shapes, TICKS)
     async with wired(settings) as parts:
@@ -69,7 +72,10 @@ async def test_history_and_what_models_said_of_it_stand_in_the_store(
         )
     assert len(known) == COUNT * 8
     assert {s.name for s in known.values()} <= {METRIC, *(METRIC + d for d in DERIVED)}
-    assert len(await ModelRecords(sqlite).all("bench")) == COUNT
+    records = ModelRecords(sqlite)
+    assert len(await records.all("bench")) == COUNT
+    lie = (await records.places("bench")).found
+    assert lie == {series_of(n).id: [place] for n, place in enumerate(places)}
     assert np.array_equal(found[own.id].v, shapes[1].values[: ROWS + TICKS])
     assert found[own.id].t[-1] == found[score.id].t[-1] == newest_ms + TICKS * STEP_MS
     assert ((found[score.id].v >= 0) & (found[score.id].v < 1)).all()

@@ -1,14 +1,12 @@
-import os
 import threading
 
 import numpy as np
 import pytest
 
 from models.synthetic import daily, times
-from service.detection import carrying
 from service.detection.fitting import FitOptions, train_series
 from service.detection.records import ModelState
-from service.detection.registry import ModelRegistry
+from service.detection.registry import Made, ModelRegistry
 from service.detection.scoring import Scorer
 from service.domain.errors import InvalidInput
 from service.domain.series import (
@@ -127,7 +125,6 @@ def test_a_replaced_model_is_noticed_and_kept_otherwise(registry, trained):
     one = registry.load("acme", CPU.hex)
     assert registry.load("acme", CPU.hex) is one
     registry.save("acme", CPU.hex, trained.arrays, manifest(trained, version=2))
-    os.utime(registry.path("acme", CPU.hex), ns=(1, 1))  # whatever the clock's resolution
     two = registry.load("acme", CPU.hex)
     assert two.version == 2
     Scorer(registry).refresh("acme", CPU.hex)
@@ -146,25 +143,34 @@ def test_memory_is_bounded(tmp_path, trained):
     assert registry.load("acme", names[0]) is not first
 
 
-@pytest.mark.parametrize("harm", ["flip", "truncate", "foreign key", "other series", "garbage"])
+@pytest.mark.parametrize(
+    "harm", ["flip", "truncate", "foreign key", "other series", "other version", "garbage"]
+)
 def test_models_that_cannot_be_trusted_are_refused(tmp_path, registry, trained, harm):
-    path = registry.path("acme", CPU.hex)
+    known = manifest(trained)
+    place = registry.place("acme", CPU.id)
+    path = tmp_path / place.segment
     raw = path.read_bytes()
     if harm == "flip":
         path.write_bytes(raw[:99] + bytes([raw[99] ^ 1]) + raw[100:])
     elif harm == "truncate":
-        path.write_bytes(raw[:-100])
+        path.write_bytes(raw[: place.offset + place.length - 100])
     elif harm == "garbage":
         path.write_bytes(b"not a model")
     elif harm == "foreign key":
-        ModelRegistry(tmp_path, b"x" * 32).save("acme", CPU.hex, trained.arrays, manifest(trained))
+        other = ModelRegistry(tmp_path, b"x" * 32)
+        registry.adopt("acme", {CPU.id: [other.save("acme", CPU.hex, trained.arrays, known)]})
+    elif harm == "other version":
+        other = registry.save("acme", CPU.hex, trained.arrays, manifest(trained, 2))
+        registry.adopt("acme", {CPU.id: [other._replace(version=1)]})
     else:
-        registry.save("acme", "ab" * 8, trained.arrays, manifest(trained))
-        path.write_bytes(registry.path("acme", "ab" * 8).read_bytes())
+        other = registry.save("acme", "ab" * 8, trained.arrays, known)
+        registry.adopt("acme", {CPU.id: [other]})
     scorer = Scorer(registry)
     assert scorer.score("acme", CPU, context(ROWS + 3), 0) == []
     assert scorer.failures == 0
     assert registry.load("acme", CPU.hex) is None
+    assert [refusal.series for refusal in registry.refusals] == [CPU.hex]
 
 
 @pytest.mark.parametrize(
@@ -181,7 +187,9 @@ def test_models_that_cannot_be_trusted_are_refused(tmp_path, registry, trained, 
 )
 def test_no_name_leads_out_of_the_folder(registry, tenant, series):
     with pytest.raises(InvalidInput):
-        registry.path(tenant, series)
+        registry.load(tenant, series)
+    with pytest.raises(InvalidInput):
+        registry.save_all([Made(tenant, series, {}, {"version": 1})])
 
 
 def test_threads_share_a_scorer(registry):
@@ -276,7 +284,7 @@ def test_after_a_long_gap_a_series_is_judged_from_its_context(both, first):
 
 
 @pytest.mark.parametrize("announced", [True, False])
-def test_a_new_model_goes_on_in_place_of_the_old_one(both, trained, announced, monkeypatch):
+def test_a_new_model_goes_on_in_place_of_the_old_one(both, trained, announced, tmp_path):
     registry, work = both
     scorer = Scorer(registry)
     scorer.score_all("acme", work(ROWS + 1, ROWS + 2))
@@ -284,11 +292,9 @@ def test_a_new_model_goes_on_in_place_of_the_old_one(both, trained, announced, m
     registry.save("acme", CPU.hex, other.arrays, manifest(other, version=2))
     if announced:
         scorer.refresh("acme", CPU.hex)
-    else:
-        monkeypatch.setattr(carrying, "LOOK_AGAIN_SECONDS", 0.0)
     now = work(ROWS + 2, ROWS + 3)
     found = scorer.score_all("acme", now)
-    old = ModelRegistry(registry.root.parent / "old", KEY)
+    old = ModelRegistry(tmp_path / "old", KEY)
     old.save("acme", CPU.hex, trained.arrays, manifest(trained))
     before = Scorer(old).score("acme", *now[0])
     assert_same(found, Scorer(registry), now)

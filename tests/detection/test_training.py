@@ -10,9 +10,10 @@ from models.base import within
 from models.ensemble import Detector
 from models.members import LABELS
 from models.synthetic import daily, times
+from service.detection.catalogue import Catalogue
 from service.detection.fitting import FitOptions, train_series
 from service.detection.records import ModelRecords, ModelState
-from service.detection.registry import ModelRegistry
+from service.detection.registry import ModelRegistry, SeriesModel
 from service.detection.training import Trainer, TrainingReport
 from service.domain.clock import ManualClock
 from service.domain.series import FORECAST, SCORE, Series
@@ -90,6 +91,11 @@ def registry(tmp_path: Path) -> ModelRegistry:
     return ModelRegistry(tmp_path / "models", b"k" * 32)
 
 
+async def load(trainer: Trainer, series: Series) -> SeriesModel | None:
+    await trainer._catalogue.look_up("acme", series.hex)
+    return trainer._models.load("acme", series.hex)
+
+
 @pytest.fixture
 async def trainer(sqlite, clock, registry, store, tmp_path) -> AsyncIterator[Trainer]:
     settings = Settings(data_dir=tmp_path, parallel_workers=1, ml_model_retrain_frequency=3600)
@@ -98,6 +104,7 @@ async def trainer(sqlite, clock, registry, store, tmp_path) -> AsyncIterator[Tra
         sqlite,
         clock,
         registry,
+        Catalogue(ModelRecords(sqlite), registry, clock),
         series=store,
         reader=store,
         writer=store,
@@ -127,11 +134,11 @@ async def test_trains_what_is_due_and_says_so_everywhere(trainer, store, sqlite,
     assert cpu.error is None
     assert (young.state, young.rows, young.version) == (ModelState.COLD, 100, 0)
 
-    model = registry.load("acme", CPU.hex)
+    model = await load(trainer, CPU)
     assert model is not None
     assert model.version == 1
     assert model.manifest["tenant"] == "acme"
-    assert registry.load("acme", YOUNG.hex) is None
+    assert (await load(trainer, YOUNG)) is None
 
     scores, forecast = store.told(CPU, SCORE), store.told(CPU, FORECAST)
     assert scores.t[-1] == store.series["acme"][CPU].t[-1]
@@ -158,7 +165,7 @@ async def test_trains_what_is_due_and_says_so_everywhere(trainer, store, sqlite,
     # what was said about the past at the time stays; only the forecast is new
     assert store.told(CPU, SCORE) is None
     assert store.told(CPU, FORECAST).t[0] > NOW * 1000
-    assert registry.load("acme", CPU.hex).judged_until_ms == scores.t[-1]
+    assert (await load(trainer, CPU)).judged_until_ms == scores.t[-1]
 
 
 @pytest.mark.slow
@@ -211,7 +218,7 @@ async def test_incidents_are_not_learned_from(trainer, store, sqlite, registry):
     assert cpu.trained_to == t[-1] / 1000
     # judged all the same: a page shows the incident
     assert store.told(CPU, SCORE).between(t[200], t[259]).v.min() > 0.99
-    learned, doubted = (registry.load("acme", series.hex) for series in (CPU, LATENCY))
+    learned, doubted = await load(trainer, CPU), await load(trainer, LATENCY)
     width = [np.ptp(m.forecaster.range_) for m in (learned, doubted)]
     assert width[0] < width[1] / 3  # in units of a typical deviation
     # the last day but one was the incident; a forecast that repeats it would be far off

@@ -20,6 +20,7 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     UniqueConstraint,
+    false,
 )
 
 
@@ -236,12 +237,35 @@ models = Table(
     Column("tenant", String(64), primary_key=True),
     Column("series_id", String(16), primary_key=True),
     Column("state", String(16), nullable=False),  # cold | ready | failed
-    Column("version", Integer, nullable=False),
-    Column("trained_at", UnixTime),
+    Column("version", Integer, nullable=False),  # the one in use; 0: none
+    Column("newest", Integer, nullable=False, server_default="0"),  # of all that were ever made
+    Column("pinned", Boolean, nullable=False, server_default=false()),  # no training replaces it
+    Column("trained_at", UnixTime),  # the last training, also if it failed; null: train anew
     Column("trained_from", UnixTime),
     Column("trained_to", UnixTime),
     Column("rows", Integer, nullable=False),
     Column("seconds", Float, nullable=False),  # CPU time of the training
     Column("quality", JSON, nullable=False),
+    Column("drift", Float),  # 0 to 1, of the version in use
     Column("error", Text),
+    Column("changed_at", UnixTime),  # another version is in use, or lies elsewhere
+    Index("ix_models_tenant_changed_at", "tenant", "changed_at"),
+)
+
+model_versions = Table(
+    "model_versions",
+    metadata,
+    Column("tenant", String(64), primary_key=True),
+    Column("series_id", String(16), primary_key=True),
+    Column("version", Integer, primary_key=True, autoincrement=False),
+    Column("segment", String(64), nullable=False, index=True),
+    Column("offset", BigInteger, nullable=False),
+    Column("length", BigInteger, nullable=False),
+    Column("trained_at", UnixTime, nullable=False),
+    Column("trained_from", UnixTime, nullable=False),
+    Column("trained_to", UnixTime, nullable=False),
+    Column("rows", Integer, nullable=False),
+    Column("seconds", Float, nullable=False),
+    Column("quality", JSON, nullable=False),
+    Column("refused", Text),  # why it is not used: tampered with, foreign
 )
