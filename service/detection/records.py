@@ -92,3 +92,22 @@ class ModelRecords:
         )
         async with self._database.begin() as connection:
             await connection.execute(statement, [asdict(record) for record in records])
+
+    async def replace(self, record: ModelRecord, version_before: int) -> bool:
+        """Store a record in place of the one of that version (0: there is none, or no model yet).
+
+        False, and nothing is stored, if the series has another version by now.
+        """
+        insert = sqlite.insert if self._database.is_sqlite else postgresql.insert
+        statement = insert(models).values(asdict(record))
+        statement = statement.on_conflict_do_update(
+            index_elements=["tenant", "series_id"],
+            set_={
+                column.name: statement.excluded[column.name]
+                for column in models.columns
+                if not column.primary_key
+            },
+            where=models.c.version == version_before,
+        )
+        async with self._database.begin() as connection:
+            return (await connection.execute(statement)).rowcount > 0
