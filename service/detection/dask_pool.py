@@ -68,7 +68,9 @@ class DaskPool:
     @property
     def place(self) -> str:
         """`Dask, 8 threads`, or where trainings run while it is away."""
-        return self._local.place if self._away else f"Dask, {self._threads} threads"
+        if self._away:
+            return self._local.place
+        return f"Dask, {self._threads} thread{'' if self._threads == 1 else 's'}"
 
     async def run(self, function: Callable[..., T], *arguments: object) -> T:
         """What the function returns; raises what it raises."""
@@ -238,10 +240,11 @@ def _hand_over(
 def _connect(address: str) -> "Client":
     from distributed import Client
 
-    theirs = logging.getLogger("distributed")
-    theirs.handlers.clear()  # they write to the terminal on their own
-    theirs.propagate = True
-    theirs.setLevel(logging.CRITICAL)  # what matters of it we say ourselves
+    logging.getLogger("distributed").handlers.clear()  # it writes to the terminal on its own
+    logging.getLogger("distributed").propagate = True
+    for name in list(logging.root.manager.loggerDict):
+        if name.split(".")[0] == "distributed":  # what matters of it we say ourselves
+            logging.getLogger(name).setLevel(logging.CRITICAL)
     return Client(address, timeout=_PATIENCE, set_as_default=False, name="offbeat")
 
 
