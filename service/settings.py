@@ -158,7 +158,10 @@ class Settings(BaseSettings):
 
     # learn
     ml_model_retrain_frequency: float = Field(
-        3600.0, ge=1, description="Seconds between trainings of a series' model."
+        3600.0,
+        ge=1,
+        description="Shortest time between trainings of a series' model; it is trained anew when "
+        "its series has grown by a tenth, has drifted, or a day has passed.",
     )
     training_interval: float = Field(
         60.0, gt=0, description="Seconds between looks for series that need training."
@@ -171,6 +174,25 @@ class Settings(BaseSettings):
     )
     parallel_workers: int = Field(
         max(1, (os.cpu_count() or 2) - 1), ge=1, description="Processes that train models."
+    )
+    training_cpu_share: float = Field(
+        0.9, gt=0, le=1, description="Part of their time that these processes train; 0.5 is half."
+    )
+    training_nice: int = Field(
+        19,
+        ge=0,
+        le=19,
+        description="Priority of these processes: 19 takes only what CPU others leave, 0 as much.",
+    )
+    training_lag_max: float = Field(
+        1.0,
+        gt=0,
+        description="While points wait longer than this to be judged (seconds), training pauses.",
+    )
+    dask_scheduler_address: str = Field(
+        "",
+        description="Train on this Dask cluster, e.g. tcp://dask:8786 or tls://…; "
+        "needs the extra `scale`. Empty: in processes beside the scheduler.",
     )
     anomaly_detection_threshold: float = Field(
         0.999, gt=0, lt=1, description="Score from which a point counts as an anomaly."

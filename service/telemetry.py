@@ -213,6 +213,25 @@ MODEL_SEGMENTS = Gauge(
     multiprocess_mode="livemostrecent",
 )
 TRAINING_SECONDS = Histogram("offbeat_training_seconds", "Time to train a model.", buckets=_SLOW)
+TRAINING_WAITING = Gauge(
+    "offbeat_training_waiting",
+    "Series that are due and not trained yet.",
+    multiprocess_mode="livemostrecent",
+)
+TRAINING_RUNNING = Gauge(
+    "offbeat_training_running", "Trainings under way.", multiprocess_mode="livemostrecent"
+)
+TRAINING_PAUSED = Gauge(
+    "offbeat_training_paused",
+    "1 while trainings wait because points wait to be judged.",
+    multiprocess_mode="livemostrecent",
+)
+JUDGING_LAG = Gauge(
+    "offbeat_judging_lag_seconds",
+    "How long points waited to be judged of late, the longest of the last seconds.",
+    multiprocess_mode="livemax",
+)
+JOBS_RUN = Counter("offbeat_jobs", "Slots of the scheduler's jobs that were run.", ["job"])
 MODEL_AGE = Gauge(
     "offbeat_model_age_seconds",
     "Age of the oldest model in use.",

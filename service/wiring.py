@@ -14,6 +14,7 @@ from service.alerts.feedback import Feedback
 from service.alerts.incidents import Incidents
 from service.alerts.silences import Silences
 from service.alerts.store import AlertStore
+from service.detection.progress import Board
 from service.detection.records import ModelRecords
 from service.detection.standing import Standings
 from service.domain.clock import Clock, SystemClock
@@ -38,6 +39,7 @@ from service.storage import keys as store_keys
 from service.storage.append import LogWriter
 from service.storage.chunks import ChunkReader, ChunkWriter
 from service.storage.deletion import Deletion, Eraser
+from service.storage.lag import Lags
 from service.storage.log import LogReader
 from service.storage.reach import reach
 from service.storage.redis import ask, connect_as_set
@@ -99,6 +101,7 @@ class Wiring:
     dispatcher: Dispatcher
     insights: Findings
     dashboard: Overview
+    training: Board
 
     # What loads scikit-learn and statsmodels is made on first use: the API starts without it.
 
@@ -153,14 +156,30 @@ class Wiring:
     @cached_property
     def trainer(self) -> "Trainer":
         """Trains models; for schedulers."""
+        from service.detection.budget import Budget
+        from service.detection.dask_pool import DaskPool
+        from service.detection.pool import Executor, LocalPool
         from service.detection.training import Trainer
 
+        settings = self.settings
+        budget = Budget(Lags(self.redis).longest, settings.training_lag_max)
+        local = LocalPool(
+            settings.parallel_workers,
+            nice=settings.training_nice,
+            share=settings.training_cpu_share,
+            gate=budget.turn,
+        )
+        executor: Executor = local
+        if settings.dask_scheduler_address:
+            executor = DaskPool(settings.dask_scheduler_address, local, gate=budget.turn)
         return Trainer(
-            self.settings,
+            settings,
             self.database,
             self.clock,
             self.models,
             self.catalogue,
+            executor,
+            paused=lambda: budget.why,
             series=self.source,
             reader=self.source,
             writer=self.writer,
@@ -246,6 +265,7 @@ async def wired(
             return [view.name for view in await channels.list(tenant)]
 
         insights = Findings(source, database, clock, settings, rules_of, tenants.quota)
+        training = Board(redis)
         yield Wiring(
             settings=settings,
             clock=clock,
@@ -286,7 +306,8 @@ async def wired(
             outbox=outbox,
             dispatcher=Dispatcher(outbox, channels, clock, wake, public_url=settings.public_url),
             insights=insights,
-            dashboard=Overview(source, database, clock, settings, insights),
+            dashboard=Overview(source, database, clock, settings, insights, training),
+            training=training,
         )
 
 

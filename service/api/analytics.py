@@ -61,6 +61,13 @@ async def insights(request: Request, principal: Reader, tenant_id: str) -> answe
     return answers.Insights.model_validate({"tenant": tenant, "at": now, "findings": found})
 
 
+@router.get("/analytics/training", summary="Where training stands")
+async def training(request: Request, principal: Reader) -> answers.Training:
+    """Series of the tenant that wait for a model, how many are done, and how long it will take."""
+    found = await wiring(request).training.of(tenant_of(principal))
+    return answers.Training.model_validate(found)
+
+
 @router.get("/analytics/series", summary="List series")
 async def series(
     request: Request,

@@ -158,6 +158,23 @@ class Usage(_Answer):
     rules: int
 
 
+class Training(_Answer):
+    """Where the training of the tenant's series stands."""
+
+    state: str = Field(description="idle, running or paused", examples=["running"])
+    why: str = Field(description="why it is paused, else empty")
+    place: str = Field(description="where it runs", examples=["3 processes"])
+    since: Moment | None = Field(description="when the run began")
+    waiting: int = Field(description="series that are due and not done")
+    running: int
+    done: int = Field(description="series trained in this run, those that failed included")
+    failed: int
+    first_waiting: int = Field(description="of those that wait, series that have no model yet")
+    first_done: int = Field(description="series that got their first model in this run")
+    per_minute: float = Field(description="series done a minute, of all tenants; 0: not known yet")
+    seconds_left: float | None = Field(description="until the tenant's last series is done")
+
+
 class Overview(_Answer):
     """Everything that the overview page shows."""
 
@@ -171,6 +188,10 @@ class Overview(_Answer):
     undelivered: list[Undelivered]
     counts: Counts
     usage: Usage
+    learning: Training
+    learning_words: str = Field(
+        description="the same in words, while series learn for the first time"
+    )
 
 
 class Insights(_Answer):

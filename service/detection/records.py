@@ -135,6 +135,17 @@ class ModelRecords:
         async with self._database.begin() as connection:
             await connection.execute(self._upsert(), [asdict(record) for record in records])
 
+    async def replace(self, record: ModelRecord, version_before: int) -> bool:
+        """Store a record in place of the one of that version (0: there is none, or no model yet).
+
+        False, and nothing is stored, if the series has another version by now. What trainings do
+        not decide stays: whether it is pinned, its drift.
+        """
+        statement = self._upsert(kept=("newest", "pinned", "drift", "changed_at"))
+        statement = statement.values(asdict(record))
+        async with self._database.begin() as connection:
+            return (await connection.execute(statement)).rowcount > 0
+
     def _upsert(self) -> "sqlite.Insert | postgresql.Insert":
         insert = sqlite.insert if self._database.is_sqlite else postgresql.insert
         statement = insert(models)

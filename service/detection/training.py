@@ -1,7 +1,7 @@
 """Decides which series are due, has them trained and published, and keeps a record of each."""
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -10,12 +10,15 @@ import structlog
 
 from service import telemetry
 from service.detection.catalogue import Catalogue
-from service.detection.fitting import FitOptions, Spans, trusted
-from service.detection.pool import FittingPool
+from service.detection.due import Due, Reason, failures_of, in_order, look_again, reason_of
+from service.detection.fitting import FitOptions, Spans, train_series, trusted
+from service.detection.pool import Executor
+from service.detection.progress import Progress
 from service.detection.publishing import Publisher, SampleWriter, Wake
 from service.detection.records import ModelRecord, ModelRecords, ModelState
 from service.detection.registry import ModelRegistry
 from service.domain.clock import Clock
+from service.domain.errors import LostLease, Unavailable
 from service.domain.series import DERIVED, MetricType, Series
 from service.settings import Settings
 from service.storage.columns import Columns
@@ -24,7 +27,8 @@ from service.storage.sql.engine import Database
 log = structlog.get_logger(__name__)
 
 _DAY_MS = 86_400_000
-#: Series that are read, trained and stored together.
+#: Series that are read together, and that are in memory at a time to be trained.
+_READ_AT_ONCE = 16
 _AT_ONCE = 64
 
 
@@ -82,8 +86,12 @@ class TrainingReport:
         )
 
 
-#: Called with the series done so far and their total.
-Progress = Callable[[int, int], None]
+#: Whether this process may still publish what it has trained.
+Permission = Callable[[], Awaitable[bool]]
+
+
+async def _always() -> bool:
+    return True
 
 
 class Trainer:
@@ -96,68 +104,105 @@ class Trainer:
         clock: Clock,
         models: ModelRegistry,
         catalogue: Catalogue,
+        executor: Executor,
         *,
         series: SeriesSource,
         reader: SampleReader,
         writer: SampleWriter,
         wake: Wake,
         incidents: Incidents,
+        paused: Callable[[], str] = str,
     ) -> None:
         self._settings = settings
         self._records = ModelRecords(database)
         self._clock = clock
         self._models, self._catalogue = models, catalogue
+        self._executor = executor
         self._series = series
         self._reader = reader
         self._publisher = Publisher(models, self._records, catalogue, clock, writer, wake)
         self._incidents = incidents
-        self._pool = FittingPool(settings.parallel_workers)
+        # Series that need no look before a time: nothing new is to be expected of them.
+        self._not_before: dict[tuple[str, str], float] = {}
+        self._may_publish: Permission = _always
+        #: What the run that is under way has done so far.
+        self.progress = Progress(clock, paused, lambda: executor.place)
 
-    async def run(self, tenants: Sequence[str], progress: Progress | None = None) -> TrainingReport:
-        """Train what is due; one series' failure is its own."""
-        work: list[tuple[str, Series, ModelRecord | None]] = []
-        report = TrainingReport()
+    async def run(
+        self, tenants: Sequence[str], may_publish: Permission = _always
+    ) -> TrainingReport:
+        """Train what is due; one series' failure is its own.
+
+        `may_publish` is asked before a model is made known; LostLease if it says no. Unavailable
+        while a store is down: what is not done yet stays due.
+        """
+        self._may_publish = may_publish
+        due, skipped = await self._due(tenants)
+        self.progress.begin(due)
+        reports = [TrainingReport(skipped=skipped)]
+        left_out: dict[str, dict[str, Spans]] = {}
+        room = asyncio.Semaphore(_AT_ONCE)
+
+        async def train(one: Due, samples: Columns, spans: Spans) -> None:
+            try:
+                reports.append(await self._train_one(one, samples, spans))
+            finally:
+                room.release()
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                for start in range(0, len(due), _READ_AT_ONCE):
+                    part = due[start : start + _READ_AT_ONCE]
+                    for one in part:
+                        if one.tenant not in left_out:
+                            own = [d.series for d in due if d.tenant == one.tenant]
+                            left_out[one.tenant] = await self._left_out(one.tenant, own)
+                    samples = await self._read_all(part)
+                    for one in part:
+                        await room.acquire()
+                        spans = _of_series(one.series, left_out[one.tenant])
+                        columns = samples.get((one.tenant, one.series.id), Columns.empty())
+                        group.create_task(train(one, columns, spans))
+        except ExceptionGroup as errors:  # each series' own are caught; these end the run
+            raise errors.exceptions[0] from None
+        return sum(reports, TrainingReport())
+
+    def close(self) -> None:
+        """End what is training."""
+        self._executor.close()
+
+    async def _due(self, tenants: Sequence[str]) -> tuple[list[Due], int]:
+        """What is to be trained, in order, and how many series are not."""
+        now = self._clock.now()
+        self._not_before = {name: at for name, at in self._not_before.items() if at > now}
+        found: list[Due] = []
+        skipped = 0
         for tenant in tenants:
             known = await self._records.all(tenant)
             own = [s for s in (await self._series.all(tenant)).values() if not s.is_derived]
-            await self._catalogue.fresh(tenant)
             await self._forget(tenant, known.keys() - {series.hex for series in own})
+            await self._catalogue.fresh(tenant)
+            stored = await asyncio.to_thread(self._models.trained, tenant)
             for series in own:
                 record = known.get(series.hex)
-                if self._is_due(tenant, series, record):
-                    work.append((tenant, series, record))
+                reason = reason_of(
+                    series.hex,
+                    record,
+                    now,
+                    self._settings.ml_model_retrain_frequency,
+                    has_file=series.id in stored,
+                )
+                if reason is None or (tenant, series.hex) in self._not_before:
+                    skipped += 1
                 else:
-                    report += TrainingReport(skipped=1)
-        done = 0
-        for tenant in tenants:
-            due = [(series, record) for name, series, record in work if name == tenant]
-            left_out = await self._left_out(tenant, [s for s, _ in due]) if due else {}
-            for start in range(0, len(due), _AT_ONCE):
-                part = due[start : start + _AT_ONCE]
-                report += await self._train(tenant, part, left_out)
-                done += len(part)
-                if progress is not None:
-                    progress(done, len(work))
-        return report
-
-    def close(self) -> None:
-        """End the pool's processes, also those that are training."""
-        self._pool.close()
+                    found.append(Due(tenant, series, record, reason))
+        return in_order(found), skipped
 
     async def _forget(self, tenant: str, deleted: Collection[str]) -> None:
         """Remove the models of series that were deleted."""
         if deleted:
             self._catalogue.gone(tenant, [int(series_hex, 16) for series_hex in deleted])
             await self._records.delete(tenant, deleted)
-
-    def _is_due(self, tenant: str, series: Series, record: ModelRecord | None) -> bool:
-        if record is None or record.trained_at is None:
-            return True
-        age = self._clock.now() - record.trained_at
-        if age >= self._settings.ml_model_retrain_frequency:
-            return True
-        lost = self._models.version(tenant, series.id) is None
-        return lost and record.state is ModelState.READY
 
     async def _left_out(self, tenant: str, series: Sequence[Series]) -> dict[str, Spans]:
         """What nothing is to be learned from, in milliseconds, by series."""
@@ -168,27 +213,13 @@ class Trainer:
             for name, times in found.items()
         }
 
-    async def _train(
-        self,
-        tenant: str,
-        work: list[tuple[Series, ModelRecord | None]],
-        left_out: Mapping[str, Spans],
-    ) -> TrainingReport:
-        samples = await self._read(tenant, [series.id for series, _ in work])
-        results = await asyncio.gather(
-            *(
-                self._train_one(
-                    tenant,
-                    series,
-                    record,
-                    samples.get(series.id, Columns.empty()),
-                    _of_series(series, left_out),
-                )
-                for series, record in work
-            )
-        )
-        await self._records.put([record for record, _ in results if record is not None])
-        return sum((report for _, report in results), TrainingReport())
+    async def _read_all(self, part: Sequence[Due]) -> dict[tuple[str, int], Columns]:
+        found: dict[tuple[str, int], Columns] = {}
+        for tenant in dict.fromkeys(one.tenant for one in part):
+            ids = [one.series.id for one in part if one.tenant == tenant]
+            for series, columns in (await self._read(tenant, ids)).items():
+                found[tenant, series] = columns
+        return found
 
     async def _read(self, tenant: str, ids: list[int]) -> dict[int, Columns]:
         """The newest `training_max_rows` samples; beyond a day's only where those are too few."""
@@ -201,50 +232,82 @@ class Trainer:
             found = {**found, **await self._reader.read(tenant, short, now_ms - kept_ms, now_ms)}
         return {i: Columns(c.t[-limit:], c.v[-limit:]) for i, c in found.items()}
 
-    async def _train_one(
-        self,
-        tenant: str,
-        series: Series,
-        before: ModelRecord | None,
-        samples: Columns,
-        left_out: Spans,
-    ) -> tuple[ModelRecord | None, TrainingReport]:
-        """The record to store, None where nothing changed."""
+    async def _train_one(self, one: Due, samples: Columns, left_out: Spans) -> TrainingReport:
+        """What became of a series; its record says so too."""
         now = self._clock.now()
-        record = before or ModelRecord(tenant, series.hex, ModelState.COLD)
+        record = one.record or ModelRecord(one.tenant, one.series.hex, ModelState.COLD)
         finite = np.isfinite(samples.v)
         rows = int((finite & trusted(samples.t, left_out) if left_out else finite).sum())
-        if rows < self._settings.training_min_rows:
+        missing = self._settings.training_min_rows - rows
+        if missing > 0:
+            self._wait(one, samples, missing)
             if record.version:  # retention has taken most of it; the model stays in use
-                return None, TrainingReport(skipped=1)
-            return replace(record, state=ModelState.COLD, rows=rows), TrainingReport(cold=1)
+                return self._left(one, TrainingReport(skipped=1))
+            if one.record is None or record.rows != rows:
+                cold = replace(record, state=ModelState.COLD, rows=rows)
+                await self._records.replace(cold, record.version)
+            return self._left(one, TrainingReport(cold=1))
         newest = float(samples.t[-1]) / 1000
-        has_model = self._models.version(tenant, series.id) is not None
-        if has_model and record.trained_to is not None and newest <= record.trained_to:
-            return None, TrainingReport(skipped=1)
+        if (
+            one.reason is not Reason.LOST
+            and record.trained_to is not None
+            and (newest <= record.trained_to)
+        ):
+            self._wait(one, samples, 1)
+            return self._left(one, TrainingReport(skipped=1))
+        self.progress.started()
         try:
-            options = FitOptions(
-                horizon=self._settings.trend_forecast_horizon,
-                counter=series.metric_type is MetricType.COUNTER,
-                left_out=left_out,
-            )
             with self._publisher.coming():
-                trained = await self._pool.fit(samples, options)
-                made = await self._publisher.publish(tenant, series, record, trained, now)
+                report = await self._publish(one, record, samples, left_out, now)
+        except (LostLease, Unavailable):  # it stays due
+            raise
         except Exception as error:
             telemetry.MODELS_FAILED.inc()
             reason = str(error) or type(error).__name__
-            log.warning("training failed", tenant=tenant, series=series.hex, reason=reason)
+            log.warning("training failed", tenant=one.tenant, series=one.series.hex, reason=reason)
             failed = replace(
-                record, state=ModelState.FAILED, trained_at=now, rows=rows, error=reason[:500]
+                record,
+                state=ModelState.FAILED,
+                trained_at=now,
+                rows=rows,
+                error=reason[:500],
+                quality={**record.quality, "failures": failures_of(record) + 1},
             )
-            return failed, TrainingReport(failed=1)
-        telemetry.TRAINING_SECONDS.observe(trained.seconds)
+            await self._records.replace(failed, record.version)
+            report = TrainingReport(failed=1)
+        finally:
+            self.progress.ended()
+        return self._left(one, report)
+
+    async def _publish(
+        self, one: Due, record: ModelRecord, samples: Columns, left_out: Spans, now: float
+    ) -> TrainingReport:
+        options = FitOptions(
+            horizon=self._settings.trend_forecast_horizon,
+            counter=one.series.metric_type is MetricType.COUNTER,
+            left_out=left_out,
+        )
+        trained = await self._executor.run(train_series, samples.t, samples.v, options)
+        if not await self._may_publish():
+            raise LostLease("another scheduler leads by now; it trains what is not done")
+        made = await self._publisher.publish(one.tenant, one.series, record, trained, now)
         if made is None:
-            log.warning("model published elsewhere", tenant=tenant, series=series.hex)
-            return None, TrainingReport(skipped=1)
+            log.warning("model published elsewhere", tenant=one.tenant, series=one.series.hex)
+            return TrainingReport(skipped=1)
         telemetry.MODELS_TRAINED.inc()
-        return None, TrainingReport(trained=1, seconds=trained.seconds)
+        telemetry.TRAINING_SECONDS.observe(trained.seconds)
+        return TrainingReport(trained=1, seconds=trained.seconds)
+
+    def _wait(self, one: Due, samples: Columns, missing: int) -> None:
+        """Leave a series out of the next looks, until as many rows more may have come."""
+        step_ms = float(np.median(np.diff(samples.t))) if len(samples.t) > 1 else 0.0
+        wait = look_again(missing, step_ms, self._settings.training_interval)
+        self._not_before[one.tenant, one.series.hex] = self._clock.now() + wait
+
+    def _left(self, one: Due, report: TrainingReport) -> TrainingReport:
+        outcomes = ("trained", "failed", "cold", "skipped")
+        self.progress.left(one, next(name for name in outcomes if getattr(report, name)))
+        return report
 
 
 def _of_series(series: Series, left_out: Mapping[str, Spans]) -> Spans:

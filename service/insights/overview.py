@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from service.alerts.quiet import quiets
+from service.detection.progress import Board, Learning
 from service.domain.alerts import Alert, AlertState
 from service.domain.clock import Clock
 from service.domain.series import parse_series_id
@@ -79,6 +80,8 @@ class OverviewPage:
     undelivered: list[records.Undelivered]
     counts: Counts
     usage: Usage
+    learning: Learning
+    learning_words: str
 
 
 class Overview:
@@ -91,12 +94,14 @@ class Overview:
         clock: Clock,
         settings: Settings,
         findings: Findings,
+        training: Board,
     ) -> None:
         self._source = source
         self._database = database
         self._clock = clock
         self._settings = settings
         self._findings = findings
+        self._training = training
 
     async def for_tenant(
         self, tenant: str, *, series_limit: int | None = None, now: float | None = None
@@ -111,6 +116,7 @@ class Overview:
             due = await records.escalations(connection, tenant, ids)
             undelivered = await records.undelivered(connection, tenant, now - _DAY)
             hour = await records.sent_since(connection, tenant, now - 3600)
+        learning = await self._training.of(tenant)
         hushed = await quiets(self._database, tenant, look.alerts, now)
         cards = []
         # What keeps quiet must not hide what needs somebody.
@@ -158,6 +164,8 @@ class Overview:
                 alerts_in_seven_days=len(look.episodes),
                 rules=sum(1 for r in look.rules if r.enabled),
             ),
+            learning=learning,
+            learning_words=words.learning(learning),
         )
 
     async def firing(self, tenant: str) -> int:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable, Sequence
 
+from service.detection.progress import Learning
 from service.domain.series import Series
 
 _SUFFIXES = (
@@ -191,6 +192,20 @@ def span(seconds: float) -> str:
             count = round(seconds / size)
             return f"{count}{SPACE}{unit}{'s' if count != 1 else ''}"
     return "under a second" if seconds < 1 else span(round(seconds))
+
+
+def learning(now: Learning) -> str:
+    """How far the first training of a tenant's series is; empty if none waits for one."""
+    if not now.first_waiting:
+        return ""
+    done, all_ = now.first_done, now.first_done + now.first_waiting
+    said = f"Learning: {done:,} of {count(all_, 'new series', 'new series')}"
+    if now.state == "paused":
+        return f"{said}; it waits while judging has much to do"
+    if now.seconds_left is None:
+        return said
+    minutes = round(now.seconds_left / 60)
+    return f"{said}, about {minutes:,} min left" if minutes else f"{said}, under a minute left"
 
 
 def count(number: int, one: str, many: str | None = None) -> str:

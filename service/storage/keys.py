@@ -18,6 +18,11 @@
 offbeat:workers                workers by the time of their last sign of life; kept
 offbeat:layout                  shard count and bucket length that the data was stored with
 offbeat:leader                  the scheduler that leads; expires unless renewed
+{offbeat:leader}:epoch          grows with each change of leader; kept
+{offbeat:leader}:job:<name>     newest slot of a job, and whether it is done; expires after 30 days
+{offbeat:leader}:log            the newest thousand slots that were begun or done; kept
+offbeat:lags                    how long points wait in each worker; expires unless told again
+offbeat:training                where training stands; expires unless told again
 offbeat:ticket:<id>             a login ticket that was used; expires after the ticket
 offbeat:rule-errors:<tenant>    rules whose last evaluation failed, and why; expires unless renewed
 offbeat:wake:<topic>            pub/sub: look at SQL, files or the registry now, not later
@@ -27,7 +32,17 @@ import zlib
 
 LAYOUT = "offbeat:layout"
 LEADER = "offbeat:leader"
+#: What the leader writes with its lease lies where the lease does: the same hash tag.
+LEADER_EPOCH = "{offbeat:leader}:epoch"
+JOB_LOG = "{offbeat:leader}:log"
+LAGS = "offbeat:lags"
+TRAINING = "offbeat:training"
 WORKERS = "offbeat:workers"
+
+
+def job(name: str, seconds: float) -> str:
+    """Hash: a job's newest slot, who took it and whether it is done; slots last `seconds`."""
+    return f"{{offbeat:leader}}:job:{name}:{seconds:g}"
 
 
 def shard_of(tenant: str, shards: int) -> int:

@@ -7,7 +7,7 @@ which every write of the owner carries; so a worker that was only slow cannot wr
 from redis.asyncio import Redis
 
 from service.storage import keys
-from service.storage.redis import store_errors
+from service.storage.redis import ask, store_errors
 
 # KEYS: lease, epoch.  ARGV: owner, milliseconds.  Answers the epoch, or 0 if another owns it.
 _ACQUIRE = """
@@ -68,15 +68,20 @@ class Leases:
         async with store_errors():
             await self._redis.zrem(keys.WORKERS, self.owner)
 
-    async def lead(self) -> bool:
-        """Become or stay the scheduler that leads."""
+    async def lead(self) -> int:
+        """Become or stay the scheduler that leads; the epoch, or 0 if another leads."""
         async with store_errors():
-            if await self._redis.set(keys.LEADER, self.owner, nx=True, px=int(self.seconds * 1000)):
-                return True
-            if await self._redis.get(keys.LEADER) != self.owner.encode():
-                return False
-            await self._redis.pexpire(keys.LEADER, int(self.seconds * 1000))
-            return True
+            return int(
+                await self._acquire(
+                    keys=[keys.LEADER, keys.LEADER_EPOCH],
+                    args=[self.owner, int(self.seconds * 1000)],
+                )
+            )
+
+    async def leads(self) -> bool:
+        """Whether this scheduler leads at this moment."""
+        owner: bytes | None = await ask(self._redis, "GET", keys.LEADER)
+        return owner == self.owner.encode()
 
     async def resign(self) -> None:
         """Let another scheduler lead at once."""

@@ -23,10 +23,11 @@ from service.rules.evaluator import Judgement, SeriesIndex, evaluate
 from service.rules.health import held
 from service.storage.columns import Columns
 from service.storage.head import Head
+from service.storage.lag import Lags
 from service.storage.wake import wait_for
 from service.wiring import Wiring
 from service.worker.keeper import Keeper
-from service.worker.lateness import watch_loop
+from service.worker.lateness import Lateness
 from service.worker.shards import Shards
 
 log = structlog.get_logger(__name__)
@@ -53,6 +54,8 @@ class Worker:
         self._w = wiring
         self._shards = Shards(wiring, self._shown, self._forgotten)
         self._keeper = Keeper(wiring, self._shards, self._shown, self._erased)
+        lags = Lags(wiring.redis)
+        self._lateness = Lateness(lambda lag: lags.tell(self._shards.name, lag))
         self._stop = asyncio.Event()
         self._changed = asyncio.Event()
         self._rules_changed = asyncio.Event()
@@ -87,7 +90,7 @@ class Worker:
                 steps.append((partial(self._keeper.follow, shard), "store"))
             loops = [group.create_task(self._repeat(step, name)) for step, name in steps]
             hearing = [
-                group.create_task(watch_loop()),
+                group.create_task(self._lateness.watch()),
                 group.create_task(self._hear_rules()),
                 group.create_task(self._hear_models()),
             ]
@@ -124,6 +127,7 @@ class Worker:
     def _shown(self, tenant: str, ids: Iterable[int]) -> None:
         """Samples of these series are in the head."""
         self._dirty.setdefault(tenant, set()).update(ids)
+        self._lateness.arrived()
         self._changed.set()
 
     def _erased(self, tenant: str, ids: Iterable[int]) -> None:
@@ -178,6 +182,8 @@ class Worker:
     async def _detect(self) -> None:
         await wait_for(self._changed, 1.0)
         dirty, self._dirty = self._dirty, {}
+        if dirty:
+            self._lateness.begins()
         while dirty:
             tenant = next(iter(dirty))
             ids = dirty.pop(tenant)
@@ -188,6 +194,7 @@ class Worker:
                     for name, waiting in later.items():
                         self._dirty.setdefault(name, set()).update(waiting)
                 raise
+        self._lateness.ends()
 
     async def _score_tenant(self, tenant: str, ids: set[int]) -> None:
         changed = await self._w.catalogue.fresh(tenant)

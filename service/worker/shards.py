@@ -60,6 +60,11 @@ class Shards:
         self._workers = 1
 
     @property
+    def name(self) -> str:
+        """What this worker is called."""
+        return self._leases.owner
+
+    @property
     def renewal(self) -> float:
         """Seconds between two calls of `hold`."""
         return self._leases.seconds / 4

@@ -1,6 +1,7 @@
 """Real SQL, real processes, real files; small stand-ins for where samples come from and go."""
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +12,14 @@ from models.ensemble import Detector
 from models.members import LABELS
 from models.synthetic import daily, times
 from service.detection.catalogue import Catalogue
+from service.detection.due import failure_wait
 from service.detection.fitting import FitOptions, train_series
-from service.detection.records import ModelRecords, ModelState
+from service.detection.pool import LocalPool
+from service.detection.records import ModelRecord, ModelRecords, ModelState
 from service.detection.registry import ModelRegistry, SeriesModel
 from service.detection.training import Trainer, TrainingReport
 from service.domain.clock import ManualClock
+from service.domain.errors import LostLease, Unavailable
 from service.domain.series import FORECAST, SCORE, Series
 from service.settings import Settings
 from service.storage.columns import Columns
@@ -105,6 +109,7 @@ async def trainer(sqlite, clock, registry, store, tmp_path) -> AsyncIterator[Tra
         clock,
         registry,
         Catalogue(ModelRecords(sqlite), registry, clock),
+        LocalPool(1, nice=0),
         series=store,
         reader=store,
         writer=store,
@@ -117,11 +122,13 @@ async def trainer(sqlite, clock, registry, store, tmp_path) -> AsyncIterator[Tra
 
 @pytest.mark.slow
 async def test_trains_what_is_due_and_says_so_everywhere(trainer, store, sqlite, clock, registry):
-    seen: list[tuple[int, int]] = []
-    report = await trainer.run(["acme"], progress=lambda done, total: seen.append((done, total)))
+    report = await trainer.run(["acme"])
     assert (report.trained, report.failed, report.cold, report.skipped) == (2, 0, 1, 0)
     assert report.seconds > 0
-    assert seen[-1] == (3, 3)
+    shown = trainer.progress.snapshot()
+    assert (shown.waiting, shown.running, shown.done, shown.failed) == (0, 0, 2, 0)
+    assert shown.tenants["acme"].first_done == 2
+    assert shown.place == "1 process"
 
     records = await ModelRecords(sqlite).all("acme")
     assert set(records) == {CPU.hex, LATENCY.hex, YOUNG.hex}  # nothing about derived series
@@ -149,19 +156,22 @@ async def test_trains_what_is_due_and_says_so_everywhere(trainer, store, sqlite,
     assert store.told(YOUNG, SCORE) is None
 
     again = await trainer.run(["acme"])
-    assert (again.trained, again.cold, again.skipped) == (0, 1, 2)
+    assert (again.trained, again.cold, again.skipped) == (0, 0, 3)
 
-    # an hour later, without anything new, there is nothing to learn
-    clock.set(NOW + 4000)
+    # four hours later, without anything new, there is nothing to learn
+    clock.set(NOW + 4 * 3600)
     again = await trainer.run(["acme"])
-    assert (again.trained, again.skipped) == (0, 2)
+    assert (again.trained, again.cold, again.skipped) == (0, 1, 2)
+    again = await trainer.run(["acme"])
+    assert (again.cold, again.skipped) == (0, 3)  # nor is anything read for a while
 
+    clock.set(NOW + 5 * 3600)
     store.written.clear()
-    store.series["acme"][CPU] = samples(ROWS + 12, 1, until=NOW + 3600)
+    store.series["acme"][CPU] = samples(ROWS + 48, 1, until=NOW + 4 * 3600)
     again = await trainer.run(["acme"])
     assert (again.trained, again.skipped) == (1, 1)
     cpu = (await ModelRecords(sqlite).all("acme"))[CPU.hex]
-    assert (cpu.version, cpu.rows) == (2, ROWS + 12)
+    assert (cpu.version, cpu.rows) == (2, ROWS + 48)
     # what was said about the past at the time stays; only the forecast is new
     assert store.told(CPU, SCORE) is None
     assert store.told(CPU, FORECAST).t[0] > NOW * 1000
@@ -182,7 +192,9 @@ async def test_a_failing_series_stops_nobody(trainer, store, sqlite, clock, monk
     assert (await trainer.run(["acme"])).trained == 0  # not at once again
     clock.set(NOW + 3600)
     assert (await trainer.run(["acme"])).trained == 1
-    assert (await ModelRecords(sqlite).all("acme"))[BROKEN.hex].error is None
+    mended = (await ModelRecords(sqlite).all("acme"))[BROKEN.hex]
+    assert mended.error is None
+    assert "failures" not in mended.quality
 
 
 @pytest.mark.slow
@@ -196,6 +208,68 @@ async def test_a_store_that_is_down_fails_the_series_and_not_the_run(trainer, st
     store.series["acme"][CPU] = samples(ROWS + 12, 1, until=NOW + 3600)
     assert (await trainer.run(["acme"])).trained == 2
     assert store.told(CPU, SCORE) is not None
+
+
+async def test_a_series_that_fails_again_waits_twice_as_long(trainer, store, sqlite, clock):
+    store.series["acme"] = {BROKEN: samples(ROWS, 5)._replace(v=np.zeros(ROWS - 1))}
+    waits = []
+    for _ in range(3):
+        assert (await trainer.run(["acme"])).failed == 1
+        record = (await ModelRecords(sqlite).all("acme"))[BROKEN.hex]
+        waits.append(failure_wait(record.quality["failures"], 3600))
+        clock.set(clock.now() + waits[-1] - 1)
+        assert (await trainer.run(["acme"])).skipped == 1
+        clock.set(clock.now() + 1)
+    assert waits == [3600, 7200, 14_400]
+
+
+@pytest.mark.slow
+async def test_a_store_that_does_not_answer_ends_the_run_and_fails_no_series(
+    trainer, store, sqlite, monkeypatch
+):
+    async def unavailable(tenant, samples):
+        raise Unavailable("the store does not answer; try again")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "write", unavailable)
+        with pytest.raises(Unavailable):
+            await trainer.run(["acme"])
+    states = {r.state for r in (await ModelRecords(sqlite).all("acme")).values()}
+    assert ModelState.FAILED not in states
+    assert (await trainer.run(["acme"])).trained == 2
+
+
+@pytest.mark.slow
+async def test_who_leads_no_longer_publishes_nothing(trainer, store, sqlite, registry):
+    del store.series["acme"][LATENCY]
+
+    async def deposed() -> bool:
+        return False
+
+    with pytest.raises(LostLease):
+        await trainer.run(["acme"], deposed)
+    assert (await load(trainer, CPU)) is None
+    assert store.written == []
+
+    # another scheduler has published this version meanwhile: ours is not recorded over it
+    theirs = ModelRecord("acme", CPU.hex, ModelState.READY, version=1, trained_at=NOW, rows=7)
+
+    async def overtaken() -> bool:
+        await ModelRecords(sqlite).put([theirs])
+        return True
+
+    assert (await trainer.run(["acme"], overtaken)).trained == 0
+    assert (await ModelRecords(sqlite).all("acme"))[CPU.hex].rows == 7
+
+
+async def test_a_record_is_replaced_if_it_is_the_one_that_was_known(database):
+    records = ModelRecords(database)
+    first = ModelRecord("acme", CPU.hex, ModelState.COLD, rows=5)
+    assert await records.replace(first, 0)
+    assert await records.replace(replace(first, version=1, state=ModelState.READY), 0)
+    assert not await records.replace(replace(first, version=1, rows=9), 0)
+    assert not await records.replace(replace(first, version=3, rows=9), 2)
+    assert (await records.all("acme"))[CPU.hex].rows == 5
 
 
 @pytest.mark.slow

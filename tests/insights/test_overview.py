@@ -5,6 +5,7 @@ import pytest
 from redis.asyncio import Redis
 
 from service.alerts.silences import Silences
+from service.detection.progress import Board
 from service.domain.clock import ManualClock
 from service.domain.series import Matcher, MatchType, Series
 from service.domain.silences import Draft
@@ -23,7 +24,8 @@ def seed(redis: Redis, database: Database) -> Seed:
 
 @pytest.fixture
 def overview(seed: Seed, clock: ManualClock, settings: Settings) -> Overview:
-    return Overview(seed.source, seed.database, clock, settings, engine(seed, clock, settings))
+    findings = engine(seed, clock, settings)
+    return Overview(seed.source, seed.database, clock, settings, findings, Board(seed.redis))
 
 
 async def calm(seed: Seed, name: str, **tags: str) -> Series:

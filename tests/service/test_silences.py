@@ -56,6 +56,8 @@ async def test_models_learn_nothing_of_a_maintenance(
             }
         assert shown[EU]["left_out_rows"] == 61  # both ends included
         assert shown[US]["left_out_rows"] == 0
+        for series in (EU, US):
+            await parts.catalogue.look_up("acme", series.hex)
         models = {s: parts.models.load("acme", s.hex) for s in (EU, US)}
         bands = {}
         for series, model in models.items():
