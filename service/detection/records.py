@@ -141,12 +141,16 @@ class ModelRecords:
         False, and nothing is stored, if the series has another version by now. What trainings do
         not decide stays: whether it is pinned, its drift.
         """
-        statement = self._upsert(kept=("newest", "pinned", "drift", "changed_at"))
+        kept = ("newest", "pinned", "drift", "changed_at")
+        statement = self._upsert(kept, models.c.version == version_before)
         statement = statement.values(asdict(record))
         async with self._database.begin() as connection:
             return (await connection.execute(statement)).rowcount > 0
 
-    def _upsert(self) -> "sqlite.Insert | postgresql.Insert":
+    def _upsert(
+        self, kept: Collection[str] = (), where: ColumnElement[bool] | None = None
+    ) -> sqlite.Insert | postgresql.Insert:
+        """Insert or replace; `kept` columns of a known row stay, all of it unless `where`."""
         insert = sqlite.insert if self._database.is_sqlite else postgresql.insert
         statement = insert(models)
         return statement.on_conflict_do_update(
@@ -154,8 +158,9 @@ class ModelRecords:
             set_={
                 column.name: statement.excluded[column.name]
                 for column in models.columns
-                if not column.primary_key
+                if not column.primary_key and column.name not in kept
             },
+            where=where,
         )
 
     # versions

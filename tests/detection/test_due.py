@@ -28,6 +28,8 @@ def made(
     history: float = WEEK,
     state: ModelState = ModelState.READY,
     version: int = 1,
+    drift: float | None = None,
+    pinned: bool = False,
     **quality: object,
 ) -> ModelRecord:
     """Trained so long ago on so much history."""
@@ -41,6 +43,8 @@ def made(
         trained_from=None if trained is None else trained - history,
         trained_to=trained,
         quality=quality,
+        drift=drift,
+        pinned=pinned,
     )
 
 
@@ -81,6 +85,8 @@ TABLE = [
     ("drifted", made(age=HOUR, drift=DRIFTED), HOUR, True, Reason.DRIFTED),
     ("drifted, just trained", made(age=60, drift=1.0), HOUR, True, None),
     ("drifts a little", made(age=HOUR, drift=DRIFTED / 2), HOUR, True, None),
+    ("drifted, pinned", made(age=DAY, drift=1.0, pinned=True), HOUR, True, None),
+    ("pinned, lost", made(age=60, pinned=True), HOUR, False, Reason.LOST),
     ("drift not known", made(age=HOUR, drift=None), HOUR, True, None),
     ("at a new level for five hours", changed(5 * HOUR, HOUR), HOUR, True, Reason.OLD),
     ("at a new level, just trained", changed(5 * HOUR, HOUR / 2), HOUR, True, None),
