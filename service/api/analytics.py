@@ -264,6 +264,6 @@ async def _models(database: Database, tenant: str, page: Sequence[Series]) -> di
 
 
 def _model(row: RowMapping) -> dict[str, Any]:
-    told = {k: v for k, v in row.items() if k not in ("tenant", "series_id")}
+    told = {k: v for k, v in row.items() if k in answers.Model.model_fields}
     quality = {k: v for k, v in row["quality"].items() if k != "change_points"}
     return told | {"quality": quality}

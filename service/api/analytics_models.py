@@ -238,6 +238,8 @@ class Model(_Answer):
     rows: int
     seconds: float = Field(description="CPU time of the training")
     quality: dict[str, Any]
+    drift: float | None = Field(description="0 fits as it did, 1 not at all; null if not known")
+    pinned: bool = Field(description="no training replaces it")
     error: str | None
 
 

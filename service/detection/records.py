@@ -17,8 +17,10 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.detection.packs import Place, Refusal
+from service.domain.errors import Conflict, NotFound
 from service.storage.sql.engine import Database
 from service.storage.sql.tables import model_versions, models
 
@@ -100,7 +102,7 @@ class ModelRecords:
         """The tenant's records by series id in hex."""
         async with self._database.read() as connection:
             rows = await connection.execute(select(models).where(models.c.tenant == tenant))
-        records = (ModelRecord(**{**row._mapping, "state": ModelState(row.state)}) for row in rows)
+        records = [_record_of(row) for row in rows.mappings()]
         return {record.series_id: record for record in records}
 
     async def trained_since(self, tenant: str, since: float) -> Sequence[tuple[str, float]]:
@@ -162,6 +164,13 @@ class ModelRecords:
             },
             where=where,
         )
+
+    async def one(self, tenant: str, series_id: str) -> ModelRecord | None:
+        """The record of a series."""
+        query = select(models).where(_own(models, tenant, series_id))
+        async with self._database.read() as connection:
+            row = (await connection.execute(query)).mappings().first()
+        return None if row is None else _record_of(row)
 
     # versions
 
@@ -260,6 +269,68 @@ class ModelRecords:
                     anew.values(version=version, pinned=false(), changed_at=now)
                 )
 
+    async def roll_back(
+        self,
+        connection: AsyncConnection,
+        tenant: str,
+        series_id: str,
+        version: int,
+        *,
+        pin: bool,
+        now: float,
+    ) -> int:
+        """Use a version that is kept; which one was in use before.
+
+        NotFound for one that is not, Conflict for one that was refused.
+        """
+        own = _own(models, tenant, series_id)
+        row = (await connection.execute(select(models.c.version).where(own))).first()
+        versions = _own(model_versions, tenant, series_id) & (model_versions.c.version == version)
+        query = select(model_versions).where(versions)
+        kept = (await connection.execute(query)).mappings().first()
+        if row is None or kept is None:
+            raise NotFound(f"version {version} of the model of series {series_id} is not kept")
+        if kept["refused"] is not None:
+            raise Conflict(f"version {version} cannot be trusted: {kept['refused']}")
+        told = ("version", "trained_from", "trained_to", "rows", "seconds", "quality")
+        values: dict[str, Any] = {name: kept[name] for name in told}
+        values |= {"state": ModelState.READY, "pinned": pin, "error": None, "changed_at": now}
+        if row.version != version:
+            values["drift"] = None
+        await connection.execute(update(models).where(own).values(values))
+        return int(row.version)
+
+    async def forget(
+        self, connection: AsyncConnection, tenant: str, series_id: str, now: float
+    ) -> int:
+        """Have a series trained anew, with no model until then; the version that was in use.
+
+        NotFound before its first training. Up to when its past was judged stays known.
+        """
+        own = _own(models, tenant, series_id)
+        query = select(models.c.version, models.c.newest, models.c.quality).where(own)
+        row = (await connection.execute(query)).first()
+        if row is None or row.newest == 0:
+            raise NotFound(f"series {series_id} has no model yet")
+        judged = {k: v for k, v in row.quality.items() if k == "judged_until_ms"}
+        nothing: dict[str, Any] = {
+            "state": ModelState.COLD,
+            "version": 0,
+            "pinned": False,
+            "trained_at": None,
+            "trained_from": None,
+            "trained_to": None,
+            "seconds": 0.0,
+            "quality": judged,
+            "drift": None,
+            "error": None,
+            "changed_at": now,
+        }
+        await connection.execute(update(models).where(own).values(nothing))
+        gone = delete(model_versions).where(_own(model_versions, tenant, series_id))
+        await connection.execute(gone)
+        return int(row.version)
+
     async def versions(self, tenant: str, series_id: str) -> list[Version]:
         """The versions of a series that are kept, the newest first."""
         query = (
@@ -312,6 +383,10 @@ class ModelRecords:
 
 def _own(table: Table, tenant: str, series_id: str) -> ColumnElement[bool]:
     return (table.c.tenant == tenant) & (table.c.series_id == series_id)
+
+
+def _record_of(row: RowMapping) -> ModelRecord:
+    return ModelRecord(**{**row, "state": ModelState(row["state"])})
 
 
 def _version_row(record: ModelRecord, place: Place) -> dict[str, Any]:

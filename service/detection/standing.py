@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from sqlalchemy import RowMapping
 
-from service.detection.records import ModelRecords, ModelState
+from service.detection.records import ModelRecord, ModelRecords, ModelState
 from service.domain.confidence import ALONE_ROWS, BESIDE_ROWS, PEERS_MIN, of_cold, of_model
 
 #: Real seconds between two looks at SQL for new models of a tenant.
@@ -37,6 +37,13 @@ def standing(record: RowMapping | None, rows: int, peers: int) -> Standing:
     if record is not None and record["state"] == ModelState.FAILED:
         return Standing(ModelState.FAILED, sure)
     return Standing(ModelState.PEERS if beside else ModelState.COLD, sure)
+
+
+def confidence_of(record: ModelRecord) -> float:
+    """In what the model in use says, 0 to 1; 0 without one."""
+    if not record.version:
+        return 0.0
+    return of_model(record.rows, float(record.quality.get("coverage", 0.0)))
 
 
 @dataclass(slots=True)
