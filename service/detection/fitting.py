@@ -78,6 +78,7 @@ def train_series(t_ms: Times, values: Values, options: FitOptions) -> Trained:
         "forecast_error": forecaster.error_,
         "forecast_errors": forecaster.errors_,
         "forecast_coverage": forecaster.coverage_,
+        "forecast_weights": forecaster.weights_,
         "members": list(LABELS),
         "change_points": changes(learned),
     }
