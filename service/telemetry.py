@@ -204,6 +204,9 @@ POINTS_SCORED = Counter("offbeat_points_scored", "Points that models scored.")
 SCORING_SECONDS = Histogram("offbeat_scoring_seconds", "Time to score a batch.", buckets=_FAST)
 MODELS_TRAINED = Counter("offbeat_models_trained", "Models trained.")
 MODELS_FAILED = Counter("offbeat_models_failed", "Trainings that failed.")
+MODELS_KEPT = Counter(
+    "offbeat_models_kept", "Trainings whose model was worse than the one in use, which stayed."
+)
 MODELS_REFUSED = Counter(
     "offbeat_models_refused", "Stored models that could not be trusted, or were not there."
 )

@@ -80,7 +80,9 @@ class SeriesForecaster:
     `horizon` in steps of the series; `level` is the share of values that intervals should hold;
     `dear` also asks the members that take long. After `fit`, `errors_` has each member's mean
     absolute error in the backtest, `weights_` those that are asked, `error_` that of the mixture
-    and `coverage_` the share of backtest values inside the intervals, both out of sample.
+    and `coverage_` the share of backtest values inside the intervals, both out of sample;
+    `backtest_` (k, h) is what the mixture said after moments `backtest_t_` (k,), in milliseconds
+    (the lowest integer where a gap was), and `backtest_truth_` (k, h) what came.
     """
 
     def __init__(self, horizon: int = 24, level: float = 0.9, dear: bool = False) -> None:
@@ -118,6 +120,12 @@ class SeriesForecaster:
         errors = truth - _held_out_mixture(np.array(list(paths.values())), misses)
         self.widths_ = Widths().fit(errors, self.horizon)
         low, high = (side[:horizon] for side in self.widths_.sides(self.level))
+        finite = np.isfinite(values)
+        rows = np.searchsorted(laid.at[finite], origins) - 1
+        follows = laid.at[finite][rows] == origins - 1
+        self.backtest_t_ = np.where(follows, t_ms[finite][rows], np.iinfo(np.int64).min)
+        self.backtest_truth_ = self.plain_.back(truth)
+        self.backtest_ = self.plain_.back(truth - errors)
         self.coverage_ = float(((errors >= low) & (errors <= high)).mean())
         self.error_ = float(np.abs(errors).mean()) * self.plain_.unit
 

@@ -28,6 +28,9 @@ RulesOf = Callable[[str], Awaitable[Sequence[Rule]]]
 #: From when to when, Unix seconds.
 Span = tuple[float, float]
 
+#: Of one series: what was useful to hear of, and what was noise or expected.
+Labelled = tuple[list[Span], list[Span]]
+
 T = TypeVar("T")
 
 
@@ -71,6 +74,24 @@ class Incidents:
                 if span not in found.setdefault(name, []):
                     found[name].append(span)
         return dict(found)
+
+    async def labelled(self, tenant: str, since: float) -> Mapping[str, Labelled]:
+        """Times of alerts that ended after `since` and that people spoke of, by series."""
+        now = self._clock.now()
+        ahead = {r.id for r in await self._rules_of(tenant) if r.condition is Condition.FORECAST}
+        async with self._database.read() as connection:
+            fired = await _fired(connection, tenant, since, every=False)
+            verdicts = await newest(connection, tenant, 0.0)
+        found: dict[str, Labelled] = {}
+        for row in fired:
+            said = verdicts.get(row["id"])
+            if said is None or row["rule_id"] in ahead:
+                continue
+            useful = Verdict(said["verdict"]) is Verdict.USEFUL
+            times = found.setdefault(row["source"], ([], []))[0 if useful else 1]
+            end = min(_end(row, now), row["started_at"] + INCIDENT_SECONDS)
+            times.append((row["started_at"], end))
+        return found
 
 
 async def _silences(

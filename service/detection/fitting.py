@@ -1,12 +1,12 @@
 """The training of one series, as a process of the pool does it: arrays in, arrays out."""
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from models.base import Arrays, Flags
+from models.base import Arrays
 from models.ensemble import Detector, Scores
 from models.features import FEATURES
 from models.forecast.series import Forecast, SeriesForecaster
@@ -14,32 +14,36 @@ from models.members import LABELS
 from models.steps import settled_at
 from service.detection import counters
 from service.detection.changes import changes
+from service.detection.gate import FIRST, Gate, Labels, judge
 from service.detection.registry import model_arrays
+from service.detection.spans import Spans, trusted
 from service.storage.columns import Columns, Times, Values
-
-#: From and to in milliseconds, both included.
-Spans = tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True, slots=True)
 class FitOptions:
     """How far forecasts look ahead, in steps; whether the values count up; the seed.
 
-    `left_out` are the times that nothing is to be learned from.
+    `left_out` are the times that nothing is to be learned from. `before` is the model in use
+    (`model_arrays`), if there is one, that the new one is compared with; `refusals` how often in a
+    row it has stayed, and `labels` what people said since.
     """
 
     horizon: int = 24
     counter: bool = False
     seed: int = 0
     left_out: Spans = ()
+    before: Arrays | None = None
+    refusals: int = 0
+    labels: Labels = field(default_factory=Labels)
 
 
 @dataclass(frozen=True, slots=True)
 class Trained:
     """One series' model and what it says about its own history.
 
-    `rows` are those that were learned from, `holdout` scores of the history, out of sample;
-    `seconds` is CPU time.
+    `rows` are those that were learned from, `holdout` scores of the history, out of sample; `gate`
+    says whether it is to be used; `seconds` is CPU time.
     """
 
     arrays: Arrays
@@ -50,6 +54,7 @@ class Trained:
     to_ms: int
     holdout: Scores
     forecast: Forecast
+    gate: Gate
     seconds: float
 
 
@@ -68,6 +73,11 @@ def train_series(t_ms: Times, values: Values, options: FitOptions) -> Trained:
     forecaster = SeriesForecaster(options.horizon)
     forecaster.fit(learned.t, np.where(kept, learned.v, np.nan))
     forecast = forecaster.predict(learned.t, detector.cleaned(*learned))
+    gate = FIRST
+    if options.before is not None:
+        gate = judge(
+            options.before, detector, forecaster, learned, kept, options.labels, options.refusals
+        )
     holdout = detector.holdout_
     if options.counter:
         holdout = counters.totals(samples, holdout)
@@ -81,6 +91,7 @@ def train_series(t_ms: Times, values: Values, options: FitOptions) -> Trained:
         "forecast_weights": forecaster.weights_,
         "members": list(LABELS),
         "change_points": changes(learned),
+        "gate": gate.plain(),
     }
     finite = samples.t[np.isfinite(samples.v)]
     return Trained(
@@ -92,13 +103,6 @@ def train_series(t_ms: Times, values: Values, options: FitOptions) -> Trained:
         to_ms=int(finite[-1]),
         holdout=holdout,
         forecast=forecast,
+        gate=gate,
         seconds=time.process_time() - begun,
     )
-
-
-def trusted(t_ms: Times, left_out: Spans) -> Flags:
-    """Which of ascending timestamps (n,) lie in no span."""
-    kept = np.ones(len(t_ms), np.bool_)
-    for begin, end in left_out:
-        kept[np.searchsorted(t_ms, begin) : np.searchsorted(t_ms, end, side="right")] = False
-    return kept

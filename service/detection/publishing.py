@@ -11,6 +11,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
+import structlog
+
+from service import telemetry
 from service.detection.catalogue import Catalogue
 from service.detection.derived import Samples, forecast_samples, score_samples
 from service.detection.fitting import Trained
@@ -19,6 +22,8 @@ from service.detection.registry import Made, ModelRegistry
 from service.domain.clock import Clock
 from service.domain.series import MetricType, Series
 from service.storage.columns import Columns
+
+log = structlog.get_logger(__name__)
 
 #: Models that are stored together at most, and how long (real seconds) the first waits for others.
 TOGETHER = 64
@@ -85,8 +90,11 @@ class Publisher:
     ) -> ModelRecord | None:
         """Store the model, write what it says, tell the workers; what SQL says of it then.
 
-        None, and nothing has changed, if another version is in use by now, or it was pinned.
+        If the gate is shut, the model before stays, and its record says why. None, and nothing has
+        changed, if another version is in use by now, or it was pinned.
         """
+        if not trained.gate.is_open:
+            return await self._kept(before, trained, now)
         version = before.newest + 1
         judged_until = before.quality.get("judged_until_ms", trained.to_ms)
         quality: dict[str, Any] = {**trained.quality, "judged_until_ms": judged_until}
@@ -124,6 +132,24 @@ class Publisher:
         done = asyncio.get_running_loop().create_future()
         one = _Waiting(made, record, before.version, said, done)
         return record if await self._stored(one) else None
+
+    async def _kept(self, before: ModelRecord, trained: Trained, now: float) -> ModelRecord | None:
+        telemetry.MODELS_KEPT.inc()
+        log.warning(
+            "model not taken",
+            tenant=before.tenant,
+            series=before.series_id,
+            reason=trained.gate.why,
+        )
+        known = {name: v for name, v in before.quality.items() if name != "failures"}
+        record = replace(
+            before,
+            state=ModelState.READY,
+            trained_at=now,
+            quality=known | {"gate": trained.gate.plain()},
+            error=None,
+        )
+        return record if await self._records.replace(record, before.version) else None
 
     async def _stored(self, one: _Waiting) -> bool:
         """Store a model with those that come at about the same time; whether it is in use."""

@@ -8,15 +8,18 @@ from typing import Protocol
 import numpy as np
 import structlog
 
+from models.base import Arrays
 from service import telemetry
 from service.detection.catalogue import Catalogue
 from service.detection.due import Due, Reason, failures_of, in_order, look_again, reason_of
-from service.detection.fitting import FitOptions, Spans, train_series, trusted
+from service.detection.fitting import FitOptions, train_series
+from service.detection.gate import Labels
 from service.detection.pool import Executor
 from service.detection.progress import Progress
 from service.detection.publishing import Publisher, SampleWriter, Wake
 from service.detection.records import ModelRecord, ModelRecords, ModelState
 from service.detection.registry import ModelRegistry
+from service.detection.spans import Spans, trusted
 from service.domain.clock import Clock
 from service.domain.errors import LostLease, Unavailable
 from service.domain.series import DERIVED, MetricType, Series
@@ -60,6 +63,12 @@ class Incidents(Protocol):
 
         `series` are those that are to be trained.
         """
+        ...
+
+    async def labelled(
+        self, tenant: str, since: float
+    ) -> Mapping[str, tuple[list[tuple[float, float]], list[tuple[float, float]]]]:
+        """From and to of alerts that people spoke of: the useful ones, and the others."""
         ...
 
 
@@ -122,6 +131,7 @@ class Trainer:
         self._reader = reader
         self._publisher = Publisher(models, self._records, catalogue, clock, writer, wake)
         self._incidents = incidents
+        self._labels: dict[str, dict[str, Labels]] = {}
         # Series that need no look before a time: nothing new is to be expected of them.
         self._not_before: dict[tuple[str, str], float] = {}
         self._may_publish: Permission = _always
@@ -208,10 +218,11 @@ class Trainer:
         """What nothing is to be learned from, in milliseconds, by series."""
         since = self._clock.now() - self._settings.retention_seconds
         found = await self._incidents.left_out(tenant, since, series)
-        return {
-            name: tuple((round(begin * 1000), round(end * 1000)) for begin, end in times)
-            for name, times in found.items()
+        told = await self._incidents.labelled(tenant, since)
+        self._labels[tenant] = {
+            name: Labels(_in_ms(useful), _in_ms(noise)) for name, (useful, noise) in told.items()
         }
+        return {name: _in_ms(times) for name, times in found.items()}
 
     async def _read_all(self, part: Sequence[Due]) -> dict[tuple[str, int], Columns]:
         found: dict[tuple[str, int], Columns] = {}
@@ -286,6 +297,9 @@ class Trainer:
             horizon=self._settings.trend_forecast_horizon,
             counter=one.series.metric_type is MetricType.COUNTER,
             left_out=left_out,
+            before=await self._in_use(one),
+            refusals=int(record.quality.get("gate", {}).get("refusals", 0)),
+            labels=_labels_of(one.series, self._labels.get(one.tenant, {})),
         )
         trained = await self._executor.run(train_series, samples.t, samples.v, options)
         if not await self._may_publish():
@@ -297,6 +311,12 @@ class Trainer:
         telemetry.MODELS_TRAINED.inc()
         telemetry.TRAINING_SECONDS.observe(trained.seconds)
         return TrainingReport(trained=1, seconds=trained.seconds)
+
+    async def _in_use(self, one: Due) -> Arrays | None:
+        """The model that the new one is compared with."""
+        if self._models.version(one.tenant, one.series.id) is None:
+            return None
+        return await asyncio.to_thread(self._models.arrays, one.tenant, one.series.hex)
 
     def _wait(self, one: Due, samples: Columns, missing: int) -> None:
         """Leave a series out of the next looks, until as many rows more may have come."""
@@ -314,5 +334,21 @@ def _of_series(series: Series, left_out: Mapping[str, Spans]) -> Spans:
     """What is left out of a series: alerts on what models say of it are alerts on it."""
     if not left_out:
         return ()
-    names = [series.hex, *(series.derived(suffix).hex for suffix in DERIVED)]
-    return tuple(span for name in names for span in left_out.get(name, ()))
+    return tuple(span for name in _names(series) for span in left_out.get(name, ()))
+
+
+def _labels_of(series: Series, labels: Mapping[str, Labels]) -> Labels:
+    """What people said of alerts on a series, or on what models say of it."""
+    own = [labels[name] for name in _names(series) if name in labels] if labels else []
+    return Labels(
+        tuple(span for one in own for span in one.useful),
+        tuple(span for one in own for span in one.noise),
+    )
+
+
+def _names(series: Series) -> list[str]:
+    return [series.hex, *(series.derived(suffix).hex for suffix in DERIVED)]
+
+
+def _in_ms(times: Sequence[tuple[float, float]]) -> Spans:
+    return tuple((round(begin * 1000), round(end * 1000)) for begin, end in times)
