@@ -237,7 +237,22 @@ JUDGING_LAG = Gauge(
 JOBS_RUN = Counter("offbeat_jobs", "Slots of the scheduler's jobs that were run.", ["job"])
 MODEL_AGE = Gauge(
     "offbeat_model_age_seconds",
-    "Age of the oldest model in use.",
+    "Time since the newest row that a model knows; nine in ten models in use are younger.",
+    multiprocess_mode="livemostrecent",
+)
+MODELS_DRIFTED = Gauge(
+    "offbeat_models_drifted",
+    "Models in use that no longer fit their series.",
+    multiprocess_mode="livemostrecent",
+)
+MODEL_COVERAGE = Gauge(
+    "offbeat_model_coverage_ratio",
+    "Share of recent values in their expected range, of the series looked at last.",
+    multiprocess_mode="livemostrecent",
+)
+BUDGET_SPENT = Gauge(
+    "offbeat_alert_budget_spent_ratio",
+    "Alerts of the last week of rules with a budget, as a share of their budgets together.",
     multiprocess_mode="livemostrecent",
 )
 

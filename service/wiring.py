@@ -1,6 +1,6 @@
 """The composition root: makes everything once and hands the parts to each other."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from service.detection.cold import ColdScorer
     from service.detection.compacting import Compactor
     from service.detection.explaining import Explainer
+    from service.detection.health import Health
     from service.detection.registry import ModelRegistry
     from service.detection.scoring import Scorer
     from service.detection.training import Trainer
@@ -98,6 +99,7 @@ class Wiring:
     escalator: Escalator
     channels: ChannelStore
     outbox: Outbox
+    rules_of: Callable[[str], Awaitable[Sequence[Rule]]]
     dispatcher: Dispatcher
     insights: Findings
     dashboard: Overview
@@ -126,6 +128,13 @@ class Wiring:
         from service.detection.compacting import Compactor
 
         return Compactor(self.models.packs, self.model_records, self.clock)
+
+    @cached_property
+    def health(self) -> "Health":
+        """Looks how models do; for schedulers."""
+        from service.detection.health import Health
+
+        return Health(self.model_records, self.source, self.clock, self.rules_of)
 
     @cached_property
     def scorer(self) -> "Scorer":
@@ -304,6 +313,7 @@ async def wired(
             escalator=Escalator(database, clock, settings),
             channels=channels,
             outbox=outbox,
+            rules_of=rules_of,
             dispatcher=Dispatcher(outbox, channels, clock, wake, public_url=settings.public_url),
             insights=insights,
             dashboard=Overview(source, database, clock, settings, insights, training),

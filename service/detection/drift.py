@@ -4,6 +4,8 @@ import numpy as np
 
 from service.storage.columns import Columns, Values
 
+#: Drift above which a model no longer fits: its series is trained anew without waiting.
+DRIFTED = 0.5
 #: Rows of which fewer tell nothing, and how many of the newest are looked at.
 ROWS_MIN, ROWS = 64, 512
 #: Parts that the newest rows are cut into: rows side by side are alike, parts less so.
@@ -51,5 +53,5 @@ def _chance(scores: Values) -> float:
     length = n // _PARTS
     means = scores[-length * _PARTS :].reshape(_PARTS, length).mean(axis=1)
     within = float(scores.var())
-    worth = within / max(float(means.var(ddof=1)), within / length)
+    worth = within / max(float(means.var(ddof=1)), within / length, 1e-12)
     return min(0.5, 1.63 / float(np.sqrt(max(1.0, worth * _PARTS))))

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntEnum
 
+from service.detection.drift import DRIFTED
 from service.detection.records import ModelRecord, ModelState
 from service.domain.series import Series
 
@@ -19,8 +20,6 @@ _DAY = 86_400.0
 GROWN = 0.1
 #: A model is this old, in seconds, at most, if there is anything new.
 OLDEST = _DAY
-#: A record's `drift` from which its model is trained anew without waiting.
-DRIFTED = 0.5
 #: Part of each wait by which series differ, so that thousands trained together part.
 _SPREAD = 0.25
 #: Looks that a series may be left out of because nothing new is to be expected.

@@ -30,7 +30,7 @@ HIGH, MORE_HIGH = 0.99, 0.04
 ORIGINS, WORSE_AHEAD = 4, 2.0
 #: Parts of the rows whose means count as independent, and the share of Student's t on seven degrees
 #: of freedom that chance exceeds once in fifty.
-PARTS, CHANCE = 8, 2.5
+PARTS, CHANCE = 8, 1.5
 #: Values that expected ranges are made to hold, and errors beyond so many usual ones count so much.
 _HELD, _LARGEST = 0.98, 10.0
 #: Trainings in a row that are not taken before the next is taken all the same.

@@ -1,6 +1,6 @@
 """What SQL knows about each series' model: tables `models` and `model_versions`."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
 from typing import Any, NamedTuple
@@ -22,7 +22,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from service.detection.packs import Place, Refusal
 from service.domain.errors import Conflict, NotFound
 from service.storage.sql.engine import Database
-from service.storage.sql.tables import model_versions, models
+from service.storage.sql.tables import alerts, model_versions, models
 
 #: Versions before the one in use that are kept.
 KEPT = 2
@@ -341,6 +341,27 @@ class ModelRecords:
         async with self._database.read() as connection:
             rows = (await connection.execute(query)).mappings().all()
         return [_version_of(row) for row in rows]
+
+    async def drifted(self, tenant: str, drifts: Mapping[str, float]) -> None:
+        """Note how far models have drifted, by series."""
+        if not drifts:
+            return
+        async with self._database.begin() as connection:
+            for series_id, value in sorted(drifts.items()):
+                own = _own(models, tenant, series_id)
+                await connection.execute(update(models).where(own).values(drift=value))
+
+    async def alerts_of_rules(self, tenant: str, rules: Collection[str], now: float) -> int:
+        """Alerts of these rules that fired in the last week."""
+        if not rules:
+            return 0
+        query = select(func.count()).where(
+            alerts.c.tenant == tenant,
+            alerts.c.rule_id.in_(list(rules)),
+            alerts.c.fired_at >= now - 7 * 86_400.0,
+        )
+        async with self._database.read() as connection:
+            return int((await connection.execute(query)).scalar_one())
 
     # segments
 

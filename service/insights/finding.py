@@ -19,6 +19,7 @@ class Kind(StrEnum):
     NEW_LEVEL = "new_level"
     NOISY_RULE = "noisy_rule"
     MODEL_FAILED = "model_failed"
+    MODEL_DRIFTED = "model_drifted"
     LEARNING = "learning"
     ALERTS_FULL = "alerts_full"
 

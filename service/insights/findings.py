@@ -335,6 +335,24 @@ def models(look: Look, rows_needed: int) -> Iterator[Finding]:
             float(failed),
             "models",
         )
+    if drifted := look.models.drifted:
+        first = look.models.drifting[0]
+        known = look.known.get(parse_series_id(first) or -1)
+        about = words.named(known) if known else f"series {first}"
+        more = f" and {drifted - 1} more" if drifted > 1 else ""
+        since = look.models.drifting_since
+        trained = "" if since is None else f", last trained {words.span(look.now - since)} ago"
+        yield Finding(
+            Kind.MODEL_DRIFTED,
+            Severity.INFO,
+            f"{words.count(drifted, 'model has', 'models have')} drifted",
+            f"{about}{more}: what the model says no longer fits{trained}; it is trained anew soon",
+            look.models.drifting,
+            None,
+            {"drifted": drifted},
+            float(drifted),
+            "drift",
+        )
     cold = look.models.counts.get("cold", 0)
     if cold:
         text = f"a model needs {rows_needed:,} samples"

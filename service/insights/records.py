@@ -7,6 +7,7 @@ from sqlalchemy import RowMapping, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.alerts.records import alert_of
+from service.detection.drift import DRIFTED
 from service.domain.alerts import ACTIVE, Alert, AlertState
 from service.domain.notifications import DeliveryState
 from service.storage.sql.tables import alert_events, alerts, models, outbox, timers
@@ -79,11 +80,18 @@ async def episodes(connection: AsyncConnection, tenant: str, since: float) -> li
 
 @dataclass(frozen=True, slots=True)
 class ModelStates:
-    """Models by state; of the failed some errors by series id; the most rows of a cold one."""
+    """Models by state; of the failed some errors by series id; the most rows of a cold one.
+
+    `drifted` is how many have drifted, `drifting` are some of them (series ids), of which the one
+    longest ago was trained at `drifting_since`.
+    """
 
     counts: dict[str, int]
     failed: dict[str, str]
     cold_rows: int
+    drifted: int = 0
+    drifting: tuple[str, ...] = ()
+    drifting_since: float | None = None
 
 
 async def model_states(connection: AsyncConnection, tenant: str) -> ModelStates:
@@ -104,10 +112,20 @@ async def model_states(connection: AsyncConnection, tenant: str) -> ModelStates:
             .limit(20)
         )
         failed = {r.series_id: r.error or "no reason was noted" for r in rows}
+    adrift = (
+        select(models.c.series_id, models.c.trained_at)
+        .where(mine, models.c.version > 0, models.c.drift >= DRIFTED)
+        .order_by(models.c.drift.desc(), models.c.series_id)
+    )
+    drifting = (await connection.execute(adrift)).all()
+    trained = [r.trained_at for r in drifting if r.trained_at is not None]
     return ModelStates(
         {state: number for state, (number, _) in by_state.items()},
         failed,
         by_state.get("cold", (0, 0))[1] or 0,
+        len(drifting),
+        tuple(r.series_id for r in drifting[:20]),
+        min(trained, default=None),
     )
 
 

@@ -37,6 +37,9 @@ _USAGE_SECONDS = 60.0
 #: Real seconds between looks at the files that models lie in.
 _COMPACT_SECONDS = 120.0
 
+#: Real seconds between looks at how models do, each at a part of them.
+_HEALTH_SECONDS = 300.0
+
 
 class Scheduler:
     """One scheduler process. `run` returns when `stop` is set."""
@@ -52,6 +55,7 @@ class Scheduler:
                 Job("train", wiring.settings.training_interval, self._train, "training"),
                 Job("usage", _USAGE_SECONDS, wiring.usage.keep, "usage"),
                 Job("compact", _COMPACT_SECONDS, self._compact, "compaction"),
+                Job("health", _HEALTH_SECONDS, self._look_after, "health of models"),
             ],
             self._guard,
         )
@@ -103,6 +107,9 @@ class Scheduler:
     async def _compact(self) -> None:
         compactor = await asyncio.to_thread(lambda: self._w.compactor)
         await compactor.run()
+
+    async def _look_after(self) -> None:
+        await self._w.health.look([t.id for t in await self._w.tenants.every()])
 
     async def _keep_usage_if_leading(self) -> None:
         if await self._leases.lead():

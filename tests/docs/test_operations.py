@@ -39,6 +39,17 @@ def test_the_registry_holds_nothing_else() -> None:
     assert registered == {name.removesuffix("_total") for name in metrics()}
 
 
+def test_every_metric_is_used_somewhere() -> None:
+    code = "".join(
+        path.read_text() for path in (ROOT / "service").rglob("*.py") if path.name != "telemetry.py"
+    )
+    own = (ROOT / "service" / "telemetry.py").read_text()
+    for name, value in vars(telemetry).items():
+        if str(getattr(value, "_name", "")).startswith("offbeat_"):
+            inside = re.search(rf"^(?!{name} = ).*\b{name}\.\w+", own, re.M)
+            assert f"telemetry.{name}" in code or inside, f"{name} is never set"
+
+
 def test_every_metric_is_in_the_table_with_its_type_and_labels() -> None:
     assert metrics() == ROWS
 
