@@ -70,13 +70,13 @@ def _quality(found: Detection, out: Console) -> None:
     for one in found.quality:
         ratio = found.ratio([one.corpus]) if one.method == OURS else None
         table.add_row(
-            f"{one.corpus} ({one.anomalies})" if ratio else "",
+            "" if ratio is None else f"{one.corpus} ({one.anomalies})",
             one.method,
             f"{one.ap:.3f}",
             f"{one.ap_each:.3f}",
             f"{one.chance:.3f}",
-            f"{ratio:.2f}" if ratio else "",
-            mark(ratio, *PRECISION_RATIO) if ratio else "",
+            "" if ratio is None else f"{ratio:.2f}",
+            "" if ratio is None else mark(ratio, *PRECISION_RATIO),
             *_alerts(one),
             end_section=one.method != OURS and one is _last(found.quality, one.corpus),
         )
@@ -150,6 +150,7 @@ def _calibration(rows: list[Calibration], out: Console) -> None:
 
 
 def costs(figures: list[Figure], out: Console) -> None:
+    """What each thing costs, beside its target and what scikit-learn takes."""
     table = _table("Cost", "what", "cost", "", "to reach\n(to aim at)", "", "scikit-learn", "ratio")
     for one in figures:
         reach, aim = one.reach, one.aim

@@ -1,7 +1,7 @@
 """What detection costs: of a walk, of a new point, and of forests beside scikit-learn's."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,6 +9,7 @@ from sklearn.ensemble import IsolationForest as Reference
 from threadpoolctl import threadpool_limits
 
 from models.bank import Bank
+from models.base import Array, Integers
 from models.ensemble import Detector
 from models.features import FEATURES
 from models.forest import Heaps, IsolationForest, Singles, grow, path_lengths
@@ -19,8 +20,13 @@ _TREES, _SAMPLE, _ROWS, _COLUMNS = 50, 256, 5000, len(FEATURES) + 1
 #: Series that a figure is told for, and those that are measured, of ours and scikit-learn's.
 SERIES, _OURS, _THEIRS = 10_000, 500, 20
 _REPEATS = 3
-#: Series of a bank, the models that they share, the values that those know and that each gets.
-_BANKED, _MODELS, _HISTORY, _STEPS = 250, 2, 3000, 5
+#: Series of a bank, the models that they share, the values that those know.
+_BANKED, _MODELS, _HISTORY = 250, 2, 3000
+#: Points that each series of a bank gets, one after the other: so that what falls due every few
+#: points is among them, recent levels every fifth, shapes every sixth.
+POINTS = 30
+#: Microseconds that a point may cost the whole ensemble, many series together: reach and aim.
+TOGETHER = 40.0, 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +56,7 @@ def command(rows: int, seconds: float, cpu: float) -> list[Figure]:
 
 
 def measure() -> list[Figure]:
-    """Everything else; CPU time of one core, best of several."""
+    """Everything else; CPU time of one core, best of several, of a bank the mean."""
     series = web(0, clean=True)
     n = len(series.values)
     walk = best(lambda: Detector().fit(series.t_ms, series.values), _REPEATS) / n
@@ -68,22 +74,35 @@ def measure() -> list[Figure]:
 def bank(count: int = _BANKED, models: int = _MODELS) -> Figure:
     """A new point of each of many series, by the whole ensemble, together; what few learned."""
     every = [web(seed, clean=True) for seed in range(models)]
-    known = slice(-_HISTORY - _STEPS, -_STEPS)
+    known = slice(-_HISTORY - POINTS, -POINTS)
     detectors = [Detector().fit(s.t_ms[known], s.values[known]) for s in every]
     together = Bank()
     for key in range(count):
         series = every[key % models]
         together.add(key, detectors[key % models], series.t_ms[known], series.values[known])
-    keys = list(range(count))
-    steps = iter(
-        (
-            np.resize([s.t_ms[at] for s in every], count),
-            np.resize([s.values[at] for s in every], count),
-        )
-        for at in range(-_STEPS, 0)
+    spent = stepped(
+        together,
+        [
+            (
+                np.resize([s.t_ms[at] for s in every], count),
+                np.resize([s.values[at] for s in every], count),
+            )
+            for at in range(-POINTS, 0)
+        ],
     )
-    spent = best(lambda: together.step(keys, *next(steps)), _STEPS)
-    return Figure(f"a new point, {count:,} series together", spent / count * 1e6, "µs", 40.0, 10.0)
+    each = float(np.mean(spent)) / count * 1e6
+    return Figure(f"a new point, {count:,} series together", each, "µs", *TOGETHER)
+
+
+def stepped(bank: Bank, points: Iterable[tuple[Integers, Array]]) -> list[float]:
+    """CPU seconds of each step of a bank: times and values (n,) of its n series, 0 to n - 1."""
+    spent = []
+    with threadpool_limits(1):
+        for t_ms, values in points:
+            begun = time.process_time()
+            bank.step(range(len(values)), t_ms, values)
+            spent.append(time.process_time() - begun)
+    return spent
 
 
 def forests(ours: int = _OURS, theirs: int = _THEIRS) -> list[Figure]:

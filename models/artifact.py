@@ -10,20 +10,31 @@ import hashlib
 import hmac
 import io
 import json
+import math
 import os
+import struct
 import tempfile
 import zipfile
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.lib.format as npy
+from numpy.typing import NDArray
 
 from models.base import ArrayMap, Arrays
 
 FORMAT = 1
 SIGNATURE_BYTES = 32
 MANIFEST = "manifest.json"
+
+#: The fixed part of an entry's own header: what counts are the lengths of its name and extra field.
+_ENTRY = struct.Struct("<26xHH")
+#: How an `.npy` file of version 1.0 begins; the length of its header follows.
+_NPY = b"\x93NUMPY\x01\x00"
+_LENGTH = struct.Struct("<H")
 
 
 class ArtifactError(Exception):
@@ -61,10 +72,9 @@ def unpack(raw: bytes, kind: str, key: bytes, bound_to: str = "") -> tuple[Array
     if not hmac.compare_digest(signature, _sign(body, key, bound_to)):
         raise ArtifactError("the signature does not match: truncated, changed or not ours")
     try:
-        with np.load(io.BytesIO(body), allow_pickle=False) as entries:
-            arrays: Arrays = {name: entries[name] for name in entries.files}
+        arrays = _arrays(body)
         manifest = json.loads(arrays.pop(MANIFEST).tobytes())
-    except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
+    except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile, struct.error) as error:
         raise ArtifactError(f"not a model file: {error}") from error
     if manifest.get("format") != FORMAT:
         raise ArtifactError(f"format {manifest.get('format')!r}, this program reads {FORMAT}")
@@ -73,6 +83,43 @@ def unpack(raw: bytes, kind: str, key: bytes, bound_to: str = "") -> tuple[Array
     if manifest.get("sha256") != content_hash(arrays):
         raise ArtifactError("the content does not match its hash")
     return arrays, manifest
+
+
+def _arrays(body: bytes) -> Arrays:
+    """What `numpy.load` finds in a file whose entries are stored as they are, in a tenth of time.
+
+    A worker that starts reads thousands of files of a hundred small arrays each.
+    """
+    found: Arrays = {}
+    with zipfile.ZipFile(io.BytesIO(body)) as entries:
+        for entry in entries.infolist():
+            if entry.compress_type != zipfile.ZIP_STORED:
+                raise ValueError(f"{entry.filename} is compressed")
+            name, extra = _ENTRY.unpack_from(body, entry.header_offset)
+            start = entry.header_offset + _ENTRY.size + name + extra
+            raw = body[start : start + entry.file_size]
+            found[entry.filename.removesuffix(".npy")] = _array(raw)
+    return found
+
+
+def _array(raw: bytes) -> NDArray[Any]:
+    """The array of an `.npy` file."""
+    if raw[:8] != _NPY:  # what numpy writes for headers of any ordinary length
+        raise ValueError("an entry is no array of version 1.0")
+    (length,) = _LENGTH.unpack_from(raw, 8)
+    start = 10 + length
+    shape, fortran, dtype = _header(raw[8:start])
+    if dtype.hasobject:
+        raise ValueError("an entry holds objects")
+    # a copy: aligned, and writable like any other array
+    values = np.frombuffer(raw, dtype, math.prod(shape), start).copy()
+    return values.reshape(shape, order="F" if fortran else "C")
+
+
+@lru_cache(maxsize=4096)
+def _header(raw: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Shape, order and type that a header tells; most files have the same few."""
+    return npy.read_array_header_1_0(io.BytesIO(raw))
 
 
 def write(path: Path, raw: bytes) -> None:

@@ -17,6 +17,7 @@ import numpy as np
 
 from models.bank_features import FeatureStates
 from models.bank_members import Calibrations, Cores, Forests
+from models.bank_rows import run
 from models.bank_shape import ShapeStates
 from models.base import Array, Flags, Integers
 from models.calibration import probability
@@ -111,7 +112,7 @@ class _Slab:
         self._means = np.zeros((size, LEAD))
         self._mean_place = np.zeros(size, np.int64)
         self._echo = np.zeros(size)
-        self._strengths = np.zeros((size, ALERT_MEMORY))
+        self._strengths = np.zeros((ALERT_MEMORY, size))
         self._strength_place = np.zeros(size, np.int64)
         weights = decaying(ECHO_SPAN)
         self._weight, self._decay = float(weights[-1]), float(weights[-2] / weights[-1])
@@ -148,11 +149,11 @@ class _Slab:
         self._means[row], self._mean_place[row] = means, LEAD - 1
         self._echo[row] = means @ decaying(ECHO_SPAN)
         strengths = np.concatenate((np.zeros(ALERT_MEMORY), block.judged.strength))
-        self._strengths[row], self._strength_place[row] = strengths[-ALERT_MEMORY:], 0
+        self._strengths[:, row], self._strength_place[row] = strengths[-ALERT_MEMORY:], 0
 
     def step(self, rows: Integers, t_ms: Integers, values: Array) -> tuple[_Columns, Flags]:
-        """One new value of each of `rows` (n,), each once: what is said, and where it cannot be."""
-        if len(np.unique(rows)) < len(rows):
+        """One new value of each of `rows` (n,), in order: what is said, and where it cannot be."""
+        if (rows[1:] == rows[:-1]).any():
             raise ValueError("keys: a series is named twice")
         known = np.isfinite(values)
         index = (t_ms - self._origin[rows] + self._step[rows] // 2) // self._step[rows]
@@ -206,12 +207,14 @@ class _Slab:
         joined = mean + ECHO * self._echoed(rows, mean)
         surprise = self._surprise(rows, joined)
         rarity = self._rarity(rows, MEAN * joined + NOVELTY * novelty)
+        alert, speaks = np.zeros(len(rows)), rarity > 0
+        alert[speaks] = np.clip(1.0 - probability(rarity[speaks]), 0.0, LARGEST_SCORE)
         lower = told.expected - self._band[rows, 0] * told.scale
         upper = told.expected + self._band[rows, 1] * told.scale
         lower = np.minimum(np.maximum(lower, self._floor[rows]), told.expected)
         return _Columns(
             np.clip(1.0 - probability(surprise), 0.0, LARGEST_SCORE),
-            np.clip(1.0 - probability(rarity), 0.0, LARGEST_SCORE),
+            alert,
             self._restored(rows, told.expected),
             self._restored(rows, lower),
             self._restored(rows, np.maximum(upper, told.expected)),
@@ -232,13 +235,13 @@ class _Slab:
     def _surprise(self, rows: Integers, joined: Array) -> Array:
         """-log10 p of mean surprises (n,), by the map of each series."""
         n = len(rows)
-        means = np.empty((n, len(MEANS) + 1))
-        means[:, 0], means[:, BODY + 1 :] = 0.0, MEANS[BODY:]
-        means[:, 1 : BODY + 1] = self._body[rows]
+        means = np.empty((len(MEANS) + 1, n))
+        means[0], means[BODY + 1 :] = 0.0, MEANS[BODY:, None]
+        means[1 : BODY + 1] = self._body[rows].T
         known = np.append(0.0, SURPRISES)
-        place = np.clip((means <= joined[:, None]).sum(axis=1) - 1, 0, len(MEANS) - 1)
+        place = np.clip((means <= joined).sum(axis=0) - 1, 0, len(MEANS) - 1)
         line = np.arange(n)
-        left, right = means[line, place], means[line, place + 1]
+        left, right = means[place, line], means[place + 1, line]
         slope = (known[place + 1] - known[place]) / (right - left)
         inside = slope * (np.clip(joined, 0.0, MEANS[-1]) - left) + known[place]
         beyond = (SURPRISES[-1] - SURPRISES[-2]) / (MEANS[-1] - MEANS[-2])
@@ -246,9 +249,9 @@ class _Slab:
 
     def _rarity(self, rows: Integers, strength: Array) -> Array:
         """-log10 of the share of rows with alerts as strong, 0 for rows that do not speak."""
-        before = self._strengths[rows].max(axis=1)
+        before = self._strengths[:, run(rows)].max(axis=0)
         place = self._strength_place[rows]
-        self._strengths[rows, place] = strength
+        self._strengths[place, rows] = strength
         self._strength_place[rows] = (place + 1) % ALERT_MEMORY
         rate, excess = self._alerts[rows].T
         rarity = (strength - BASE) / excess / np.log(10.0) - np.log10(rate)
@@ -333,12 +336,15 @@ class Bank:
         n = len(keys)
         said = _Columns(*(np.zeros(n) for _ in _Columns._fields))
         stale = np.zeros(n, np.bool_)
-        slabs, rows = np.divmod(np.fromiter(map(self._where.__getitem__, keys), np.int64, n), SLAB)
-        for which in np.unique(slabs).tolist():
+        where = np.fromiter(map(self._where.__getitem__, keys), np.int64, n)
+        order = np.argsort(where, kind="stable")  # memory is passed from its beginning to its end
+        slabs, rows = np.divmod(where[order], SLAB)
+        known, begin = np.unique(slabs, return_index=True)
+        for which, place in zip(known.tolist(), np.split(order, begin[1:]), strict=True):
             slab = self._slabs[which]
             if slab is not None:
-                place = np.flatnonzero(slabs == which)
-                columns, lost = slab.step(rows[place], t_ms[place], values[place])
+                own = rows[slabs == which]
+                columns, lost = slab.step(own, t_ms[place], values[place])
                 for column, part in zip(said, columns, strict=True):
                     column[place] = part
                 stale[place] = lost

@@ -1,7 +1,9 @@
 """Features of the newest value of many series, each from a state that one value renews.
 
 What `models.features` computes from rows of context, this carries from value to value: a ring of
-running totals that answers for any lag, the newest values, and decayed errors. A row is a series.
+running totals that answers for any lag, the newest values, and decayed errors. What is kept has a
+row for each series, but weights; what is computed has a column for each, so that sums over lags
+add whole rows.
 """
 
 import itertools
@@ -9,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from models.bank_rows import run
 from models.base import Array, Flags, Integers
 from models.features import (
     EVERY,
@@ -44,6 +47,12 @@ class Told(NamedTuple):
     scale: Array
 
 
+def _ago(place: Integers, rows: Integers, ring: int) -> Integers:
+    """Places (k, n) in a ring, `rows` (k,) before each `place` (n,)."""
+    places, which = np.unique(place, return_inverse=True)  # few: series go round together
+    return np.asarray(((places - rows[:, None]) % ring).take(which, axis=1))
+
+
 class FeatureStates:
     """What is known, and what went before, of up to `size` series with `day` rows a day."""
 
@@ -75,7 +84,7 @@ class FeatureStates:
         self._error_place = np.zeros(size, np.int64)
         self._running = np.zeros((size, len(_RUNNING)))
         # what was learned
-        self._weights = [np.zeros((size, len(near))) for near, _ in pairs[:3]]
+        self._weights = [np.zeros((len(near), size)) for near, _ in pairs[:3]]
         self._limits = np.zeros((size, 3, 3))
         self._sizes = np.ones((size, len(PREDICTED), min(BINS, day)))
         self._level = np.zeros((size, 2))
@@ -92,7 +101,7 @@ class FeatureStates:
         `judged` are at least `LEAD` rows that end with `past`.
         """
         for weights, model in zip(self._weights, features.regressions, strict=True):
-            weights[row] = model.weights_
+            weights[:, row] = model.weights_
         self._limits[row] = [(m.unit.mean, m.low_, m.high_) for m in features.regressions]
         self._sizes[row] = [size.sizes_ for size in features.sizes]
         self._level[row] = features.level_
@@ -103,6 +112,7 @@ class FeatureStates:
         ring = self._total.shape[1]
         kept = past.total[-ring:]
         self._total[row, : len(kept)] = kept
+        self._total[row, len(kept) :] = kept[0]  # further back than the first value there is
         self._place[row], self._count[row], self._first[row] = len(kept) - 1, n, past.x[0]
         newest = past.x[-_NEWEST:]
         self._newest[row, : len(newest)] = newest
@@ -153,10 +163,9 @@ class FeatureStates:
         return np.where(reaches, value, self.last(rows))
 
     def newest(self, rows: Integers, count: int) -> Array:
-        """The newest `count` values of each series in `rows` (n,): (n, count), the oldest first."""
-        place = self._newest_place[rows][:, None] - np.arange(count)[::-1]
-        place += _NEWEST * (place < 0)
-        place += rows[:, None] * _NEWEST
+        """The newest `count` values of each series in `rows` (n,): (count, n), the oldest first."""
+        place = _ago(self._newest_place[rows], np.arange(count)[::-1], _NEWEST)
+        place += rows * _NEWEST
         return np.asarray(self._newest.ravel().take(place))
 
     def _renew_level(self, rows: Integers, index: Integers) -> None:
@@ -167,17 +176,21 @@ class FeatureStates:
         for part in np.array_split(due, -(-len(due) // 256)):
             few = part[self._count[part] < RECENT]
             for row in few.tolist():
-                past = Past(self.newest(np.array([row]), int(self._count[row]))[0], 0)
+                past = Past(self.newest(np.array([row]), int(self._count[row]))[:, 0], 0)
                 self._middle[row], self._size[row] = recent_level(past, len(past))
             full = part[self._count[part] >= RECENT]
-            windows = np.sort(self.newest(full, RECENT), axis=1)
+            windows = self._newest[full]
+            older = (self._newest_place[full, None] + np.arange(1, EVERY + 1)) % _NEWEST
+            windows[np.arange(len(full))[:, None], older] = np.inf
+            windows.sort(axis=1)
+            windows = windows[:, :RECENT]
             middle = (windows[:, (RECENT - 1) // 2] + windows[:, RECENT // 2]) / 2
             windows -= middle[:, None]
             self._middle[full] = middle
             self._size[full] = np.abs(windows, out=windows).mean(axis=1)
 
     def _means(self, rows: Integers, x: Array) -> tuple[Array, Flags | None]:
-        """Means over every pair of lags (n, pairs), the value taken in; which of them are known."""
+        """Means over every pair of lags (pairs, n), the value taken in; which of them are known."""
         ring = self._total.shape[1]
         flat = self._total.ravel()
         base = rows * ring
@@ -193,27 +206,23 @@ class FeatureStates:
         self._newest[rows, newest] = x
         self._newest_place[rows] = newest
         count = self._count[rows]
-        ago = place[:, None] - self._ago
-        young = count < ring
-        if young.any():
-            ago = place[:, None] - np.minimum(self._ago, count[:, None])
-        ago += ring * (ago < 0)
-        ago += base[:, None]
+        ago = _ago(place, self._ago, ring)
+        ago += base
         totals = flat.take(ago)
-        near, far = totals.take(self._at_near, axis=1), totals.take(self._at_far, axis=1)
-        near -= far
-        width = self._far - self._near + 1.0
-        if not young.any():
+        near = totals.take(self._at_near, axis=0)
+        near -= totals.take(self._at_far, axis=0)
+        width = (self._far - self._near + 1.0)[:, None]
+        if (count >= ring).all():
             near /= width
             return near, None
         levels = slice(self._parts[3].start, self._parts[5].stop)
-        rows_of = np.repeat(width[None], len(rows), axis=0)
-        short = np.minimum(self._far[levels] + 1, count[:, None])
-        short -= np.minimum(self._near[levels], count[:, None])
-        rows_of[:, levels] = np.maximum(short, 1)
+        rows_of = np.repeat(width, len(rows), axis=1)
+        short = np.minimum(self._far[levels, None] + 1, count)
+        short -= np.minimum(self._near[levels, None], count)
+        rows_of[levels] = np.maximum(short, 1)
         near /= rows_of
-        near[:, levels] = np.where(short > 0, near[:, levels], self._first[rows][:, None])
-        return near, np.asarray(self._far < count[:, None])
+        near[levels] = np.where(short > 0, near[levels], self._first[rows])
+        return near, np.asarray(self._far[:, None] < count)
 
     def _predict(
         self, rows: Integers, x: Array, means: Array, known: Flags | None
@@ -221,27 +230,29 @@ class FeatureStates:
         """Errors of the predictions in the order of `PREDICTED`, and what an hour ahead expects."""
         errors: list[Array] = []
         every: list[Array] = []
+        own = run(rows)
         for number, weights in enumerate(self._weights):
             part = self._parts[number]
-            level = means[:, self._parts[3 + number].start]
+            level = means[self._parts[3 + number].start]
             unit, low, high = self._limits[rows, number].T
             scale = np.maximum(unit, 1e-9 + 1e-6 * np.abs(level))
-            inputs = means[:, part] - level[:, None]
+            inputs = means[part] - level
             if known is not None:
-                inputs[~known[:, part]] = 0.0
-            inputs /= scale[:, None]
+                inputs[~known[part]] = 0.0
+            inputs /= scale
             np.clip(inputs, -CLIP, CLIP, out=inputs)
+            inputs *= weights[:, own]
             margin = (high - low) / 2
-            moved = np.einsum("ij,ij->i", inputs, weights[rows])
+            moved = inputs.sum(axis=0)
             every.append(np.clip(level + scale * moved, low - margin, high + margin))
             errors.append(x - every[-1])
         part = self._parts[-1]
-        seasons = means[:, part]
+        seasons = means[part]
         if known is not None:
-            seasons = np.where(known[:, part], seasons, np.nan)
-            never = ~known[:, part.start]
-            seasons[never] = self._level[rows[never], :1]
-        ordered = np.sort(seasons, axis=1)  # NaN sorts to the end
+            seasons = np.where(known[part], seasons, np.nan)
+            never = ~known[part.start]
+            seasons[:, never] = self._level[rows[never], 0]
+        ordered = np.sort(seasons.T, axis=1)  # NaN sorts to the end
         count = ordered.shape[1] - np.isnan(ordered).sum(axis=1)
         line = np.arange(len(ordered))
         same = (ordered[line, (count - 1) // 2] + ordered[line, count // 2]) / 2
@@ -268,9 +279,13 @@ class FeatureStates:
         found = []
         widest = self.newest(rows, max(WIDTHS))
         for number, width in enumerate(WIDTHS):
-            window = widest[:, -width:]
+            window = widest[-width:]
             usual = self._spread[rows, number]
-            moves = (np.log(window.std(axis=1) + 0.02 * usual + 1e-12), window.mean(axis=1))
+            mean = window.mean(axis=0)
+            window = window - mean
+            window *= window
+            spread = np.sqrt(window.mean(axis=0))
+            moves = (np.log(spread + 0.02 * usual + 1e-12), mean)
             for place, values in enumerate(moves):
                 centre, scale = self._changes[rows, 2 * number + place].T
                 found.append((values - centre) / (scale + (least if place else 0.1)))

@@ -115,7 +115,7 @@ class ShapeStates:
         for number, own in enumerate(self._stretches):
             due = rows[(index + 1) % own.step == 0]
             if len(due):
-                distance = own.distance(due, values.newest(due, own.step))
+                distance = own.distance(due, values.newest(due, own.step).T)
                 self._last[due, number] = self._calibrations.surprise(
                     due, distance[:, None], number
                 )[:, 0]

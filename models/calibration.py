@@ -23,57 +23,63 @@ KNOTS = 256
 
 
 class Window:
-    """The newest `size` values, in order of arrival and sorted."""
+    """The newest `size` values of each of `width` kinds that arrive together, sorted."""
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, width: int = 1) -> None:
         self._size = size
         self._arrived: deque[Array] = deque()
-        self.ordered: Array = np.zeros(0)
+        #: Each kind (width, n) in ascending order.
+        self.kinds: Array = np.zeros((width, 0))
+
+    @property
+    def ordered(self) -> Array:
+        """The first kind, (n,) in ascending order."""
+        return np.asarray(self.kinds[0])
 
     def add(self, values: Array, size: int | None = None) -> None:
-        """Take values (k,) in; the oldest leave, until `size` are left."""
+        """Take values (k,) or (width, k) in; the oldest leave, until `size` are left."""
         size = min(self._size, self._size if size is None else size)
-        values = values[-size:]
-        over = len(self.ordered) + len(values) - size
+        values = values.reshape(len(self.kinds), -1)[:, -size:]
+        over = self.kinds.shape[1] + values.shape[1] - size
         if over > 0:
-            self.ordered = _less(self.ordered, self._leave(over))
-        if len(values):
-            self.ordered = _merged(self.ordered, values)
+            self.kinds = _less(self.kinds, self._leave(over))
+        if values.shape[1]:
+            self.kinds = _merged(self.kinds, values)
             self._arrived.append(values)
 
     def _leave(self, count: int) -> Array:
         """Take the oldest values off, at most `count`."""
-        leaving = [np.zeros(0)]
+        leaving = [self.kinds[:, :0]]
         while count > 0 and self._arrived:
             oldest = self._arrived.popleft()
-            if len(oldest) > count:
-                self._arrived.appendleft(oldest[count:])
-                oldest = oldest[:count]
+            if oldest.shape[1] > count:
+                self._arrived.appendleft(oldest[:, count:])
+                oldest = oldest[:, :count]
             leaving.append(oldest)
-            count -= len(oldest)
-        return np.concatenate(leaving)
+            count -= oldest.shape[1]
+        return np.concatenate(leaving, axis=1)
 
 
 def _less(ordered: Array, leaving: Array) -> Array:
-    """Ascending values without `leaving`, all of which are among them."""
-    leaving = np.sort(leaving)
-    place = ordered.searchsorted(leaving)
-    place += np.arange(len(leaving)) - leaving.searchsorted(leaving)  # equal ones follow each other
-    kept = np.ones(len(ordered), np.bool_)
-    kept[place] = False
-    return ordered[kept]
+    """Ascending rows (k, n) without `leaving` (k, m), all of which are among them."""
+    kept = np.ones(ordered.shape, np.bool_)
+    turn = np.arange(leaving.shape[1])
+    for values, flags, gone in zip(ordered, kept, np.sort(leaving, axis=1), strict=True):
+        # equal ones follow each other
+        flags[values.searchsorted(gone) + (turn - gone.searchsorted(gone))] = False
+    return ordered[kept].reshape(len(ordered), -1)
 
 
 def _merged(ordered: Array, new: Array) -> Array:
-    """Ascending values with `new` among them."""
-    new = np.sort(new)
-    place = ordered.searchsorted(new)
-    place += np.arange(len(new))
-    merged = np.empty(len(ordered) + len(new))
-    old = np.ones(len(merged), np.bool_)
-    old[place] = False
-    merged[place] = new
-    merged[old] = ordered
+    """Ascending rows (k, n) with `new` (k, m) among them."""
+    merged = np.empty((len(ordered), ordered.shape[1] + new.shape[1]))
+    old = np.ones(merged.shape, np.bool_)
+    turn = np.arange(new.shape[1])
+    for row, came in enumerate(np.sort(new, axis=1)):
+        place = ordered[row].searchsorted(came) + turn
+        old[row, place] = False
+        merged[row, place] = came
+    merged[old] = ordered.ravel()
     return merged
 
 

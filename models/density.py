@@ -17,11 +17,14 @@ from models.base import Array, ArrayMap, Arrays, floats, scalar
 
 def squared_distances(A: Array, B: Array) -> Array:
     """(n, m) squared Euclidean distances between rows (n, p) and (m, p)."""
-    cross = A @ B.T
-    cross *= 2.0
-    square = np.add.outer((A * A).sum(axis=1), (B * B).sum(axis=1))
-    square -= cross  # in place: memory that is new costs more than the sums
-    return np.asarray(np.maximum(square, 0.0, out=square))
+    square = A @ B.T
+    ours, theirs = (A * A).sum(axis=1), (B * B).sum(axis=1)
+    for start in range(0, len(A), 64):  # in place and in the cache: memory costs more than sums
+        part = square[start : start + 64]
+        part *= 2.0
+        np.subtract(np.add.outer(ours[start : start + 64], theirs), part, out=part)
+        np.maximum(part, 0.0, out=part)
+    return np.asarray(square)
 
 
 def nearest(A: Array, B: Array) -> Array:

@@ -16,7 +16,7 @@ import numpy as np
 
 from models.base import Array, ArrayMap, Arrays, Flags, Integers, floats, nested, within
 from models.calibration import probability
-from models.explanation import Explanation
+from models.explanation import Explanation, odd_since
 from models.features import FEATURES, LEAD
 from models.grid import DAY_MS, Grid, Laid
 from models.learned import FIRST, Block, Judged, Learned, blocks
@@ -29,6 +29,8 @@ from models.trust import inside, spans, without
 #: Fewer rows teach nothing.
 ROWS_MIN = 64
 LARGEST_SCORE = 1.0 - 1e-12
+#: Newest rows that are looked through for the begin of what an explanation is asked about.
+SINCE_ROWS = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,12 +162,13 @@ class Detector:
 
     def explain(self, t_ms: Integers, values: Array) -> Explanation:
         """Why the newest of the rows (n,) has its score."""
-        scores, each, Z = self.look(t_ms, values, 1)[:3]
+        scores, each, Z = self.look(t_ms, values, min(len(t_ms), SINCE_ROWS))[:3]
         surprises = {name: float(s) for name, s in zip(LABELS, each[-1], strict=True)}
         features = {name: float(z) for name, z in zip(FEATURES, Z[-1], strict=True)}
         return Explanation(
             t_ms=int(t_ms[-1]),
             score=float(scores.score[-1]),
+            since_ms=odd_since(scores.t_ms, scores.score),
             seen=float(values[-1]),
             expected=float(scores.expected[-1]),
             lower=float(scores.lower[-1]),

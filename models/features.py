@@ -5,14 +5,15 @@ setting serves every series. A value of 0 is what was expected. What is usual is
 pass: `transform` uses what is known, `learn` takes the rows in.
 """
 
+from itertools import pairwise
 from typing import NamedTuple, Self
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 
 from models.base import Array, ArrayMap, Arrays, Flags, Integers, floats, integer, nested, within
 from models.past import Past
 from models.residual import Autoregression, Prediction
+from models.robust import mean, mean_and_spread, median, row_medians, windows
 from models.running import Newest, Size, SizeOfDay
 
 #: Name of each feature and what a person calls it.
@@ -60,13 +61,18 @@ _SHORT, _LONG = decaying(5), decaying(20)
 
 
 class Rows(NamedTuple):
-    """Features `Z` (n, 13) of some rows, and what `learn` needs to know of them."""
+    """Features `Z` (n, 13) of some rows, and what `learn` needs to know of them.
+
+    `time` (n,) is the time of the day, `spreads` are those of the newest rows of each width.
+    """
 
     Z: Array
+    time: Integers
     predictions: list[Prediction]
     errors: list[Array]
     from_level: Array
     changes: list[Array]
+    spreads: list[Array]
 
 
 class Levels(NamedTuple):
@@ -87,8 +93,14 @@ class Features:
         self.memory = memory(day)
         hour = max(2, min(12, day // 8))
         self.regressions = [Autoregression(h, day, self.memory) for h in (1, hour, day)]
+        # of all that is looked back on, what each regression wants, and the same time of the day
+        pairs = [(model.near_, model.far_) for model in self.regressions]
+        pairs.append(season_lags(day, self.memory))
+        self._near, self._far = (np.concatenate(ends) for ends in zip(*pairs, strict=True))
+        ends = np.cumsum([0, *(len(near) for near, _ in pairs)]).tolist()
+        self._own = [slice(*part) for part in pairwise(ends)]
         self.sizes = [SizeOfDay(day) for _ in PREDICTED]
-        self._quick = (Size(2000.0), Size(max(5000.0, 3.0 * day)))
+        self._quick = Size(2000.0)
         self._wander = Size(5000.0)
         self._level = Newest(LONG)
         self._level_errors = Newest(LONG)
@@ -109,62 +121,68 @@ class Features:
         """
         rows = np.arange(start, stop)
         x = past.x[start:stop]
-        index = past.first + rows
         least = smallest(x)
-        predictions = [model.predict(past, rows) for model in self.regressions]
+        time = self.sizes[0].times(past.first + rows)
+        means = past.means(rows, self._near, self._far)
+        predictions = [
+            model.predict(past, rows, means[:, own])
+            for model, own in zip(self.regressions, self._own[:-1], strict=True)
+        ]
         errors = [x - made.expected for made in predictions]
-        errors.append(x - self._same_time(past, rows))
+        errors.append(x - self._same_time(past, rows, means[:, self._own[-1]]))
         residuals = [
-            error / np.maximum(size.at(index), least)
+            error / np.maximum(size.of(time), least)
             for error, size in zip(errors, self.sizes, strict=True)
         ]
         from_level = x - self.level_.centre
         level = from_level / (self.level_.scale + 1e-9 * (1.0 + abs(self.level_.centre)))
         columns = [*residuals, level, _recent_level(past, start, stop, least)]
         columns += self._running(past, start, errors[0], least, carried=carried)
-        changes = self._moves(past, start, stop)
+        changes, spreads = self._moves(past, start, stop)
         for number, (values, known) in enumerate(zip(changes, self.changes_, strict=True)):
             floor = least if number % 2 else 0.1
             columns.append((values - known.centre) / (known.scale + floor))
-        Z = np.clip(np.nan_to_num(np.stack(columns, axis=1)), -LARGEST_Z, LARGEST_Z)
-        return Rows(Z, predictions, errors, from_level, changes)
+        Z = np.empty((len(x), len(columns)))
+        np.clip(np.array(columns).T, -LARGEST_Z, LARGEST_Z, out=Z)
+        if np.isnan(Z).any():
+            Z = np.nan_to_num(Z)
+        return Rows(Z, time, predictions, errors, from_level, changes, spreads)
 
     def learn(self, past: Past, start: int, stop: int, rows: Rows, trusted: Flags) -> None:
         """Take past.x[start:stop] in, whose features are `rows`; not what is not `trusted`."""
         x = past.x[start:stop]
-        index = past.first + np.arange(start, stop)
         for model, made in zip(self.regressions, rows.predictions, strict=True):
             model.learn(made, x, trusted)
-        for size, error in zip(self.sizes, rows.errors, strict=True):
-            size.learn(np.abs(error)[trusted], index[trusted])
-        nearest = np.abs(rows.errors[0])[trusted]
-        for quick in self._quick:
-            quick.learn(nearest)
-        self.quick_ = max(self._quick[0].mean, 0.5 * self._quick[1].mean)
-        self._wander.learn(np.abs(rows.from_level)[trusted])
+        away = np.abs([*rows.errors, rows.from_level])[:, trusted]
+        time = rows.time[trusted]
+        for size, error in zip(self.sizes, away[:-1], strict=True):
+            size.learn_of(error, time)
+        self._quick.learn(away[0])
+        self.quick_ = max(self._quick.mean, 0.5 * self.sizes[0].overall.mean)
+        self._wander.learn(away[-1])
         self.wander_ = self._wander.mean
         self._errors = np.concatenate((self._errors, rows.errors[0]))[-LEAD:]
         self._level.add(x)
-        self._level_errors.add(np.abs(rows.from_level)[trusted])
+        self._level_errors.add(away[-1])
         errors = self._level_errors.values
+        scale = np.inf
         if len(errors) >= _FEW:
-            scale = max(1.4826 * float(np.median(errors)), 0.3 * float(errors.mean()))
-            self.level_ = Levels(float(np.median(self._level.values)), scale)
-        else:
-            self.level_ = Levels(float(np.median(self._level.values)), np.inf)
+            scale = max(1.4826 * median(errors), 0.3 * mean(errors))
+        self.level_ = Levels(median(self._level.values), scale)
         for number, (values, kept) in enumerate(zip(rows.changes, self._changes, strict=True)):
             kept.add(values)
             before = kept.values[: -WIDTHS[number // 2]]
             if len(before) >= 30:
-                self.changes_[number] = Levels(float(before.mean()), float(before.std()))
-        for number, width in enumerate(WIDTHS):
-            self._spread[number].learn(past.windows(width, start, stop).std(axis=1))
-            self.spread_[number] = self._spread[number].mean
+                centre, spread = mean_and_spread(before[None, :])
+                self.changes_[number] = Levels(float(centre[0]), float(spread[0]))
+        for number, (known, spreads) in enumerate(zip(self._spread, rows.spreads, strict=True)):
+            known.learn(spreads)
+            self.spread_[number] = known.mean
 
-    def expect(self, rows: Rows, index: Integers) -> tuple[Array, Array]:
-        """Expectation about an hour ahead of rows at grid indices (n,), and the usual error."""
+    def expect(self, rows: Rows) -> tuple[Array, Array]:
+        """Expectation about an hour ahead of rows (n,), and the usual error."""
         expected = rows.predictions[1].expected
-        return expected, np.maximum(self.sizes[1].at(index), smallest(expected))
+        return expected, np.maximum(self.sizes[1].of(rows.time), smallest(expected))
 
     def _running(
         self, past: Past, start: int, error: Array, least: Array, *, carried: bool
@@ -182,22 +200,23 @@ class Features:
         size = np.abs(z)
         count = len(error)
         return [
-            np.convolve(values, weights[::-1], "valid")[-count:] if count else values[:0]
+            np.correlate(values, weights, "valid")[-count:] if count else values[:0]
             for values, weights in ((size, _SHORT), (size, _LONG), (z, _SHORT))
         ]
 
-    def _moves(self, past: Past, start: int, stop: int) -> list[Array]:
-        """Log spread and mean of the newest rows, for each width."""
-        found = []
+    def _moves(self, past: Past, start: int, stop: int) -> tuple[list[Array], list[Array]]:
+        """Log spread and mean of the newest rows, for each width, and the spreads."""
+        found, spreads = [], []
         for width, usual in zip(WIDTHS, self.spread_, strict=True):
-            window = past.windows(width, start, stop)
-            found.append(np.log(window.std(axis=1) + 0.02 * usual + 1e-12))
-            found.append(window.mean(axis=1))
-        return found
+            middle, spread = mean_and_spread(past.windows(width, start, stop))
+            found += [np.log(spread + 0.02 * usual + 1e-12), middle]
+            spreads.append(spread)
+        return found, spreads
 
-    def _same_time(self, past: Past, rows: Integers) -> Array:
-        """Median of the same time on up to seven earlier days; the level where none is known."""
-        seasons = past.means(rows, *season_lags(self.day, self.memory))
+    def _same_time(self, past: Past, rows: Integers, seasons: Array) -> Array:
+        """Median of the same time on earlier days (n, days); the level where none is known."""
+        if len(rows) and rows[0] >= self._far[-1]:
+            return row_medians(seasons)
         known = ~np.isnan(seasons[:, 0])
         result = np.empty(len(rows))
         if known.any():
@@ -256,7 +275,7 @@ def smallest(x: Array) -> Array:
 def recent_level(past: Past, anchor: int) -> tuple[float, float]:
     """Median of the `RECENT` values before row `anchor`, and their mean distance from it."""
     before = past.x[max(0, anchor - RECENT) : anchor]
-    middle = float(np.median(before)) if len(before) else float(past.x[0])
+    middle = median(before) if len(before) else float(past.x[0])
     size = float(np.abs(before - middle).mean()) if len(before) >= _FEW else np.inf
     return middle, size
 
@@ -264,16 +283,17 @@ def recent_level(past: Past, anchor: int) -> tuple[float, float]:
 def _recent_level(past: Past, start: int, stop: int, least: Array) -> Array:
     """z against the median and mean deviation of the `RECENT` rows before, (stop - start,)."""
     rows = np.arange(start, stop)
-    anchors, which = np.unique(
-        np.maximum(rows - (past.first + rows) % EVERY, 0), return_inverse=True
-    )
+    turn = (past.first + start) // EVERY
+    turns = np.arange(turn, (past.first + stop - 1) // EVERY + 1)
+    anchors = np.maximum(turns * EVERY - past.first, 0)
+    which = (past.first + rows) // EVERY - turn
     middle, size = np.empty(len(anchors)), np.empty(len(anchors))
     full = anchors >= RECENT
     if full.any():
         own = anchors[full]
-        windows = sliding_window_view(past.x[own[0] - RECENT : own[-1]], RECENT)[own - own[0]]
-        middle[full] = np.median(windows, axis=1)
-        size[full] = np.abs(windows - middle[full][:, None]).mean(axis=1)
+        before = windows(past.x[own[0] - RECENT : own[-1]], RECENT)[::EVERY]
+        middle[full] = row_medians(before)
+        size[full] = np.abs(before - middle[full][:, None]).mean(axis=1)
     for place in np.flatnonzero(~full):
         middle[place], size[place] = recent_level(past, int(anchors[place]))
     return np.asarray((past.x[start:stop] - middle[which]) / (size[which] + least))

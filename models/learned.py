@@ -42,6 +42,7 @@ class Block(NamedTuple):
     judged: Judged
     rows: Rows
     cells: list[Cells]
+    views: dict[str, Array]
     raw: dict[str, Array]
     joined: Array
     mean: Array
@@ -73,10 +74,11 @@ class Learned:
         """What is said about past.x[start:stop]. `carried`: the rows before were learned last."""
         rows = self.features.transform(past, start, stop, carried=carried)
         novelty, cells = self.shape.surprise(past, start, stop)
-        raw = self.opinions.raw(rows.Z, novelty)
+        views = self.opinions.views(rows.Z, novelty)
+        raw = self.opinions.raw(rows.Z, views)
         each = self.opinions.surprise(raw, novelty)
         joined, mean = self.joint.join(each, carried=carried)
-        expected, scale = self.features.expect(rows, past.first + np.arange(start, stop))
+        expected, scale = self.features.expect(rows)
         lower, upper = self.band.around(expected, scale)
         floor = self.units.apply(np.zeros(1))[0] if self.lowest >= 0 else -np.inf
         lower = np.minimum(np.maximum(lower, floor), expected)
@@ -99,9 +101,8 @@ class Learned:
             self.units.restore(np.maximum(upper, expected)),
             rows.Z,
         )
-        return Block(
-            judged, rows, cells, raw, joined, mean, (past.x[start:stop] - expected) / scale
-        )
+        residual = (past.x[start:stop] - expected) / scale
+        return Block(judged, rows, cells, views, raw, joined, mean, residual)
 
     def judge_anew(self, past: Past, start: int, stop: int) -> Judged:
         """What is said about past.x[start:stop], whatever was learned last."""
@@ -113,7 +114,7 @@ class Learned:
         """Learn from past.x[start:stop], just judged; `seen` marks measured rows that count."""
         self.features.learn(past, start, stop, block.rows, seen)
         self.shape.learn(block.cells)
-        self.lowest = min(self.lowest, float(self.units.restore(past.x[start:stop]).min()))
+        self.lowest = min(self.lowest, float(self.units.restore(past.x[start:stop].min())))
         self._strengths = np.concatenate((self._strengths, block.judged.strength))[-ALERT_MEMORY:]
         if start < FIRST:  # judged by nothing
             return
@@ -121,9 +122,7 @@ class Learned:
             self.alerts.learn(block.judged.alert[seen])
         most = max(FRESH_MIN, int(FRESH * stop))
         self.joint.learn(block.joined, block.mean, seen, most)
-        novelty = block.judged.each[seen, -1]
-        raw = {name: scores[seen] for name, scores in block.raw.items()}
-        self.opinions.learn(stop, block.rows.Z[seen], novelty, raw, most)
+        self.opinions.learn(stop, block.views, block.raw, seen, most)
         self.band.learn(block.residual[seen])
 
     def to_arrays(self) -> Arrays:

@@ -20,12 +20,19 @@ def hard(Z: Array) -> Array:
     return np.asarray(np.arcsinh(Z))
 
 
+def _beside(Z: Array, shape: Array) -> Array:
+    """(n, p + 1) of (n, p) and (n,)."""
+    both = np.empty((len(Z), Z.shape[1] + 1))
+    both[:, :-1], both[:, -1] = Z, shape
+    return both
+
+
 def _density_view(Z: Array, shape: Array) -> Array:
-    return np.column_stack((soft(Z), shape))
+    return _beside(soft(Z), shape)
 
 
 def _neighbours_view(Z: Array, shape: Array) -> Array:
-    return np.column_stack((hard(Z), shape / 2.0))
+    return _beside(hard(Z), shape / 2.0)
 
 
 def _forest_view(Z: Array, shape: Array) -> Array:

@@ -38,6 +38,8 @@ QUANTILES = np.array([0.02, 0.1, 0.25, 0.5, 0.75, 0.9, 0.99, 0.999, 0.9999])
 MEANS = np.array([0.16, 0.25, 0.37, 0.56, 0.9, 1.38, 2.75, 4.05, 5.05])
 SURPRISES = -np.log10(1.0 - QUANTILES)
 BODY, BODY_ROWS = 6, 200.0
+_SURPRISES = np.append(0.0, SURPRISES)
+_SLOPE = (SURPRISES[-1] - SURPRISES[-2]) / (MEANS[-1] - MEANS[-2])
 #: A body that reaches further than this is that of a series where something is wrong.
 HIGHEST_BODY = 2.2
 #: What the mean surprise and a new shape add to the strength of an alert.
@@ -59,17 +61,23 @@ class Opinions:
 
     def __init__(self, seed: int) -> None:
         self._rng = np.random.default_rng(seed)
-        self._rows = Newest(RECENT, len(FEATURES) + 1)
-        self._pasts = {name: Window(HISTORY) for name in CALIBRATED}
+        self._views = {name: Newest(RECENT, len(FEATURES) + 1) for name in LEARNING}
+        # what is calibrated from the first row on, and what is known once members are
+        kinds = (DIRECT, tuple(LEARNING))
+        self._pasts = {names: Window(HISTORY, len(names)) for names in kinds}
         self._next_fit = WARM
         self.members: dict[str, Member] = {}
         self.calibrators: dict[str, TailCalibrator] = {}
 
-    def raw(self, Z: Array, shape: Array) -> dict[str, Array]:
+    def views(self, Z: Array, shape: Array) -> dict[str, Array]:
+        """What each member sees of features (n, p) and shape (n,)."""
+        return {name: part.view(Z, shape) for name, part in LEARNING.items()}
+
+    def raw(self, Z: Array, views: dict[str, Array]) -> dict[str, Array]:
         """Raw scores (n,) by name."""
         found = {name: np.abs(Z[:, PLACE[name]]) for name in DIRECT}
         for name, member in self.members.items():
-            found[name] = member.score(LEARNING[name].view(Z, shape))
+            found[name] = member.score(views[name])
         return found
 
     def surprise(self, raw: dict[str, Array], shape: Array) -> Array:
@@ -82,22 +90,26 @@ class Opinions:
             each |= zip(known, found, strict=True)
         return np.stack([*composed(each), shape], axis=1)
 
-    def learn(self, row: int, Z: Array, shape: Array, raw: dict[str, Array], most: int) -> None:
-        """Take measured rows in, the last of which was number `row` of the series.
+    def learn(
+        self, row: int, views: dict[str, Array], raw: dict[str, Array], seen: Flags, most: int
+    ) -> None:
+        """Take rows in that are `seen` (n,), the last of them number `row` of the series.
 
         Raw scores are compared with at most the newest `most`.
         """
-        self._rows.add(np.column_stack((Z, shape)))
-        for name, scores in raw.items():
-            past = self._pasts[name]
-            past.add(scores, most)
+        for name, view in views.items():
+            self._views[name].add(view[seen])
+        for names, past in self._pasts.items():
+            if names[0] not in raw:
+                continue
+            past.add(np.array([raw[name] for name in names])[:, seen], most)
             if len(past.ordered) >= COMPARABLE:
-                self.calibrators[name] = TailCalibrator().fit(past.ordered)
-        if row >= self._next_fit and len(self._rows.rows) >= 2:
-            known = self._rows.rows
+                for name, ordered in zip(names, past.kinds, strict=True):
+                    self.calibrators[name] = TailCalibrator().fit(ordered)
+        if row >= self._next_fit and min(len(view.rows) for view in self._views.values()) >= 2:
             for name, part in LEARNING.items():
                 seed = int(self._rng.integers(1 << 30))
-                self.members[name] = part.make(seed).fit(part.view(known[:, :-1], known[:, -1]))
+                self.members[name] = part.make(seed).fit(self._views[name].rows)
             self._next_fit = row + min(int(row * GROWTH), REFIT)
 
     def to_arrays(self) -> Arrays:
@@ -146,14 +158,13 @@ class Joint:
         mean = agreed(each[:, :-1])
         before = self._means if carried else mean[:0]
         padded = np.concatenate((np.zeros(LEAD - 1 - len(before)), before, mean))
-        return mean + ECHO * np.convolve(padded, _ECHO[::-1], "valid"), mean
+        return mean + ECHO * np.correlate(padded, _ECHO, "valid"), mean
 
     def surprise(self, joined: Array) -> Array:
         """-log10 p of each mean surprise (n,)."""
         means = np.concatenate(([0.0], self.body_, MEANS[BODY:]))
-        known = np.interp(joined, means, np.append(0.0, SURPRISES))
-        slope = (SURPRISES[-1] - SURPRISES[-2]) / (MEANS[-1] - MEANS[-2])
-        return np.asarray(known + np.maximum(joined - MEANS[-1], 0.0) * slope)
+        known = np.interp(joined, means, _SURPRISES)
+        return np.asarray(known + np.maximum(joined - MEANS[-1], 0.0) * _SLOPE)
 
     def learn(self, joined: Array, mean: Array, seen: Flags, most: int) -> None:
         """Take rows in, of which `seen` (n,) are compared with later, at most `most` of them."""

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 
 from models.base import Array, ArrayMap, Arrays, Integers, floats
+from models.robust import windows
 
 #: In units of `Units`: its square still leaves room, and sums keep four digits of ordinary values.
 LARGEST = 1e12
@@ -33,7 +33,8 @@ class Units:
     def restore(self, x: Array) -> Array:
         """Back to the units of the series; the largest that float64 has, if it takes more."""
         with np.errstate(over="ignore"):
-            return np.asarray(np.nan_to_num(x * self.size + self.origin))
+            y = x * self.size + self.origin
+        return np.asarray(y if np.isfinite(y).all() else np.nan_to_num(y))
 
     def to_arrays(self) -> Arrays:
         """Two numbers."""
@@ -57,18 +58,28 @@ class Past:
         return len(self.x)
 
     def means(self, rows: Integers, near: Integers, far: Integers) -> Array:
-        """Means of x[t-far..t-near] for every t in `rows` and pair of lags: (rows, pairs).
+        """Means of x[t-far..t-near] for every t in `rows`, ascending, and pair of lags.
 
-        NaN where the past is too short.
+        (rows, pairs); NaN where the past is too short.
         """
-        start = rows[:, None] - far
-        stop = np.maximum(rows[:, None] - near + 1, 0)
-        mean = (self.total[stop] - self.total[np.maximum(start, 0)]) / (far - near + 1)
-        return np.where(start >= 0, mean, np.nan)
+        start, stop = rows[:, None] - far, rows[:, None] - (near - 1)
+        if len(rows) and len(far) and rows[0] >= far.max():
+            mean = self.total.take(stop)
+            mean -= self.total.take(start)
+            mean /= far - near + 1
+            return mean
+        mean = self.total[np.maximum(stop, 0)] - self.total[np.maximum(start, 0)]
+        return np.where(start >= 0, mean / (far - near + 1), np.nan)
 
     def level(self, rows: Integers, lag: int, width: int) -> Array:
-        """Mean of up to `width` values that end `lag` rows before; the first if there is none."""
-        stop = np.maximum(rows - lag + 1, 0)
+        """Mean of up to `width` values that end `lag` rows before each of `rows`, ascending.
+
+        The first value if there is none.
+        """
+        stop = rows - (lag - 1)
+        if len(rows) and stop[0] >= width:
+            return np.asarray((self.total.take(stop) - self.total.take(stop - width)) / width)
+        stop = np.maximum(stop, 0)
         begin = np.maximum(stop - width, 0)
         mean = (self.total[stop] - self.total[begin]) / np.maximum(stop - begin, 1)
         return np.asarray(np.where(stop > 0, mean, self.x[0]))
@@ -82,4 +93,4 @@ class Past:
         missing = max(0, width - 1 - start)
         if missing:
             need = np.concatenate((np.full(missing, self.x[0]), need))
-        return np.asarray(sliding_window_view(need, width))
+        return windows(need, width)

@@ -15,6 +15,7 @@ import numpy as np
 from models.base import Array, ArrayMap, Arrays, Flags, Integers, floats
 from models.calibration import Window
 from models.past import Past
+from models.robust import mean
 from models.running import MOST, Size
 
 RIDGE = 50.0
@@ -63,22 +64,32 @@ class Autoregression:
         self.horizon, self.day, self.memory = horizon, day, memory
         self.near_, self.far_ = lags(horizon, day, memory)
         p = len(self.near_)
+        self._reach = int(self.far_.max()) if p else 0
         self.weights_: Array = np.zeros(p)
         self._gram, self._moment = np.zeros((p, p)), np.zeros(p)
+        self._penalty = RIDGE * np.eye(p)
         self._error = 1.0
         self._rows = 0
         self.unit = Size(max(2000.0, 3.0 * day))
         self.low_, self.high_ = np.inf, -np.inf
 
-    def predict(self, past: Past, rows: Integers) -> Prediction:
-        """What is expected at `rows` (n,) of `past`, each from its own past."""
+    def predict(self, past: Past, rows: Integers, means: Array | None = None) -> Prediction:
+        """What is expected at `rows` (n,) of `past`, ascending, each from its own past.
+
+        `means` (n, lags) are those of the lags, where they are known.
+        """
         level = past.level(rows, self.horizon, LEVEL_ROWS)
-        inputs = np.nan_to_num(past.means(rows, self.near_, self.far_) - level[:, None])
+        if means is None:
+            means = past.means(rows, self.near_, self.far_)
+        inputs = means - level[:, None]
+        if len(rows) and rows[0] < self._reach:
+            inputs = np.nan_to_num(inputs)
         deviation = past.x[rows] - level
         # at first the rows' own size has to do
         unit = self.unit.mean if self.unit.rows else float(np.abs(deviation).mean())
         scale = np.maximum(unit, 1e-9 + 1e-6 * np.abs(level))
-        Z = np.clip(inputs / scale[:, None], -CLIP, CLIP)
+        inputs /= scale[:, None]
+        Z = np.clip(inputs, -CLIP, CLIP, out=inputs)
         low, high = (self.low_, self.high_) if self.low_ <= self.high_ else (past.x[0], past.x[0])
         margin = (high - low) / 2
         expected = np.clip(level + scale * (Z @ self.weights_), low - margin, high + margin)
@@ -94,13 +105,14 @@ class Autoregression:
         weight[: max(0, SKIPPED - self._rows)] = 0.0
         kept = 0.5 ** (n / (14.0 * self.day + 2000.0))
         weighted = (made.inputs * weight[:, None]).T
-        self._gram = kept * self._gram + weighted @ made.inputs
-        self._moment = kept * self._moment + weighted @ np.clip(y, -2 * CLIP, 2 * CLIP)
+        self._gram *= kept
+        self._gram += weighted @ made.inputs
+        self._moment *= kept
+        self._moment += weighted @ np.clip(y, -2 * CLIP, 2 * CLIP)
         if self._rows:
-            mean = float(np.minimum(error, MOST * self._error).mean())
-            self._error = max(1e-3, 0.9 * self._error + 0.1 * mean)
-        penalty = RIDGE * np.eye(len(self.weights_))
-        self.weights_ = np.asarray(np.linalg.solve(self._gram + penalty, self._moment))
+            usual = mean(np.minimum(error, MOST * self._error))
+            self._error = max(1e-3, 0.9 * self._error + 0.1 * usual)
+        self.weights_ = np.asarray(np.linalg.solve(self._gram + self._penalty, self._moment))
         self.unit.learn(np.abs(made.deviation))
         self.low_, self.high_ = min(self.low_, float(x.min())), max(self.high_, float(x.max()))
         self._rows += n

@@ -62,28 +62,39 @@ class SizeOfDay:
         self.day = day
         self.overall = Size(max(5000.0, 3.0 * day))
         self.bins = min(BINS, day)
+        self._around = np.arange(self.bins) - 1, (np.arange(self.bins) + 1) % self.bins
         self._sum, self._rows = np.zeros(self.bins), np.zeros(self.bins)
         self.sizes_ = np.zeros(self.bins)
 
     def at(self, index: Integers) -> Array:
         """Usual size at grid indices (n,)."""
-        return np.asarray(self.sizes_[self._bin(index)])
+        return self.of(self.times(index))
+
+    def of(self, time: Integers) -> Array:
+        """Usual size at times of the day (n,), as `times` numbers them."""
+        return np.asarray(self.sizes_.take(time))
 
     def learn(self, sizes: Array, index: Integers) -> None:
         """Take sizes (n,) at grid indices (n,) in."""
+        self.learn_of(sizes, self.times(index))
+
+    def learn_of(self, sizes: Array, time: Integers) -> None:
+        """Take sizes (n,) at times of the day (n,) in."""
         if not len(sizes):
             return
         cut = self.overall.learn(sizes)
-        kept, place = DAILY_MEMORY ** (len(sizes) / self.day), self._bin(index)
-        self._sum = kept * self._sum + np.bincount(place, cut, self.bins)
-        self._rows = kept * self._rows + np.bincount(place, minlength=self.bins)
+        kept = DAILY_MEMORY ** (len(sizes) / self.day)
+        self._sum = kept * self._sum + np.bincount(time, cut, self.bins)
+        self._rows = kept * self._rows + np.bincount(time, minlength=self.bins)
         usual = self.overall.mean
         own = (self._sum + PRIOR_ROWS * usual) / (self._rows + PRIOR_ROWS)
         if self.bins > 2:
-            own = 0.5 * own + 0.25 * (np.roll(own, 1) + np.roll(own, -1))
+            before, after = self._around
+            own = 0.5 * own + 0.25 * (own[before] + own[after])
         self.sizes_ = np.maximum(0.5 * (own + usual), 0.3 * usual)
 
-    def _bin(self, index: Integers) -> Integers:
+    def times(self, index: Integers) -> Integers:
+        """The time of the day of each grid index (n,), as the number of a bin."""
         return np.asarray(index % self.day * self.bins // self.day, np.int64)
 
     def to_arrays(self) -> Arrays:

@@ -7,16 +7,17 @@ distance to the nearest is high for a shape that is new. It is what a matrix pro
 Works where patterns repeat; blind to what was seen before, useless where nothing ever repeats.
 """
 
+from functools import reduce
 from typing import NamedTuple, Self
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 
 from models.base import Array, ArrayMap, Arrays, floats, nested, within
 from models.calibration import TailCalibrator, Window
 from models.past import Past
+from models.robust import median, windows
 
-#: Rows to a cell, cells to a stretch, and whether a cell stands for its most extreme value.
+#: Rows to a cell, cells to a stretch (at most 8), and whether a cell is its most extreme value.
 STRETCHES = ((6, 8, True), (6, 8, False), (12, 4, True))
 #: Rows that are remembered, are needed before anything is said, and that do not count at first.
 HISTORY, WARM, SKIPPED = 20_000, 120, 10
@@ -58,17 +59,17 @@ class Stretch:
             first = max(first, self.until_ + 1)
         begin = first * self.step - past.first
         count = max(0, (stop - begin) // self.step)
-        ends = begin + self.step * np.arange(1, count + 1) - 1
+        # how many of the cells are complete at each row
+        done = np.arange(start + 1 - begin, stop + 1 - begin) // self.step
+        which = np.minimum(np.maximum(done, 0), count)
         values, mean = self._summary(past.x[begin : begin + count * self.step])
         # only the cells that these rows show; the others are too long ago
-        shown = int(np.searchsorted(ends, start, side="right"))
-        shown = max(0, shown - 1) if start else 0
+        shown = max(0, int(which[0]) - 1) if start else 0
         distances = self._nearest(values, shown)
         surprises = np.zeros(count)
         if self.calibrator_ is not None:
             surprises = self.calibrator_.surprise(distances)
-        which = np.searchsorted(ends, np.arange(start, stop), side="right")
-        each = np.append(self.last_, surprises)[which]
+        each = np.concatenate(([self.last_], surprises))[which]
         return each, Cells(values, distances, surprises, first + count - 1, mean)
 
     def learn(self, new: Cells) -> None:
@@ -119,15 +120,18 @@ class Stretch:
         if not len(place):
             return found
         low = max(0, int(place[0]) - self.most - self.width + 1)
-        stretches = sliding_window_view(known[low:], self.width)
-        centred = stretches - np.median(known[low:])  # digits enough, whatever else was seen
-        end = low + np.arange(len(stretches)) + self.width - 1
-        near = centred[place - self.width + 1 - low] @ centred.T  # see models.density.nearest
-        near -= (centred * centred).sum(axis=1) / 2
-        late = int(np.searchsorted(end, place[0] - self.width, side="right"))
-        near[:, late:][end[None, late:] > (place - self.width)[:, None]] = -np.inf
+        known = known[low:]
+        stretches = windows(known, self.width)
+        begin = place - self.width + 1 - low
+        values = known - median(known)  # digits enough, whatever else was seen
+        centred = np.ascontiguousarray(windows(values, self.width))
+        near = centred[begin] @ centred.T  # see models.density.nearest
+        near -= _sums(values * values, self.width) / 2
+        last = begin - self.width  # later ones have cells in common
+        late = int(last[0]) + 1
+        near[:, late:][np.arange(late, len(stretches)) > last[:, None]] = -np.inf
         # products find the nearest, differences say how far: equal stretches are not apart
-        away = stretches[place - self.width + 1 - low] - stretches[near.argmax(axis=1)]
+        away = stretches[begin] - stretches[near.argmax(axis=1)]
         found[place - len(self.values_)] = np.sqrt((away * away).sum(axis=1) / self.width)
         return found
 
@@ -153,6 +157,19 @@ class Stretch:
         self.calibrator_ = TailCalibrator.from_arrays(own) if own else None
 
 
+def _sums(values: Array, width: int) -> Array:
+    """Sums of every `width` neighbours, 8 or fewer, of (n,): (n - width + 1,).
+
+    In the order in which numpy adds up as many: which of equally near ones is found depends on it.
+    """
+    if width < 8:
+        last = len(values) - width + 1
+        return reduce(np.add, (values[lag : lag + last] for lag in range(width)))
+    for lag in (1, 2, 4):
+        values = values[:-lag] + values[lag:]
+    return values
+
+
 class Shape:
     """Mean surprise of several stretches."""
 
@@ -162,7 +179,7 @@ class Shape:
     def surprise(self, past: Past, start: int, stop: int) -> tuple[Array, list[Cells]]:
         """Surprise of past.x[start:stop] (stop - start,), and what `learn` takes."""
         found = [stretch.surprise(past, start, stop) for stretch in self.stretches]
-        mean = np.mean([each for each, _ in found], axis=0)
+        mean = reduce(np.add, (each for each, _ in found)) / len(found)
         return mean, [cells for _, cells in found]
 
     def learn(self, new: list[Cells]) -> None:

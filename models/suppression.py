@@ -9,9 +9,9 @@ speak fall off like an exponential, so two numbers tell the rate of any strength
 from typing import Self
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 
 from models.base import Array, ArrayMap, Arrays, floats
+from models.robust import windows
 
 #: Rows that a row must stand out from, and by which factor.
 MEMORY, MARGIN = 100, 1.1
@@ -35,7 +35,7 @@ def records(strength: Array, start: int = 0) -> Array:
     if n == start:
         return np.zeros(0)
     padded = np.concatenate((np.zeros(MEMORY), strength))[start:]
-    before = sliding_window_view(padded[:-1], MEMORY).max(axis=1)
+    before = windows(padded[:-1], MEMORY).max(axis=1)
     now = strength[start:]
     return np.where(now > MARGIN * before, now, 0.0)
 

@@ -10,6 +10,7 @@ from service.api import (
     audit,
     channels,
     entities,
+    explanation,
     health,
     keys,
     line_protocol,
@@ -22,6 +23,7 @@ from service.api import (
     remote_write,
     rules,
     series,
+    silences,
     tenants,
 )
 from service.api.direct import Direct
@@ -62,10 +64,12 @@ def create_api(wiring: Wiring) -> FastAPI:
         analytics,
         series,
         entities,
+    explanation,
         rules,
         channels,
         notifications,
         alerts,
+        silences,
         tenants,
         keys,
         audit,

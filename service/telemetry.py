@@ -191,6 +191,11 @@ LOG_BACKLOG = Gauge(
     multiprocess_mode="livemostrecent",
 )
 SAMPLES_STORED = Counter("offbeat_samples_stored", "Samples applied to chunks.")
+WORKER_LATE = Gauge(
+    "offbeat_worker_late_seconds",
+    "Longest time of the last minute that what was due in a worker waited for its event loop.",
+    multiprocess_mode="livemax",
+)
 CHUNKS_SEALED = Counter("offbeat_chunks_sealed", "Chunks packed and rolled up.")
 CHUNKS_DAMAGED = Counter("offbeat_chunks_damaged", "Chunks found unreadable and left out.")
 
@@ -208,6 +213,9 @@ MODEL_AGE = Gauge(
 
 # judge
 RULES_EVALUATED = Counter("offbeat_rules_evaluated", "Evaluations of a rule.")
+JUDGING_SECONDS = Histogram(
+    "offbeat_judging_seconds", "Time to judge all rules of a tenant.", buckets=_FAST
+)
 RULE_ERRORS = Counter("offbeat_rule_errors", "Evaluations of a rule that failed.")
 RULES_FILE_OK = Gauge(
     "offbeat_rules_file_ok",

@@ -10,7 +10,9 @@ from redis.asyncio import Redis
 
 from service.alerts.engine import AlertEngine
 from service.alerts.escalator import Escalator
-from service.alerts.feedback import Feedback, Incidents
+from service.alerts.feedback import Feedback
+from service.alerts.incidents import Incidents
+from service.alerts.silences import Silences
 from service.alerts.store import AlertStore
 from service.detection.records import ModelRecords
 from service.detection.standing import Standings
@@ -49,6 +51,7 @@ from service.storage.wake import WakeUps
 
 if TYPE_CHECKING:
     from service.detection.cold import ColdScorer
+    from service.detection.explaining import Explainer
     from service.detection.registry import ModelRegistry
     from service.detection.scoring import Scorer
     from service.detection.training import Trainer
@@ -86,6 +89,7 @@ class Wiring:
     alerts: AlertStore
     feedback: Feedback
     incidents: Incidents
+    silences: Silences
     engine: AlertEngine
     escalator: Escalator
     channels: ChannelStore
@@ -116,6 +120,13 @@ class Wiring:
         from service.detection.cold import ColdScorer
 
         return ColdScorer()
+
+    @cached_property
+    def explainer(self) -> "Explainer":
+        """Says why a point has its score; for people who ask."""
+        from service.detection.explaining import Explainer
+
+        return Explainer(self.models, self.source)
 
     @cached_property
     def standings(self) -> Standings:
@@ -248,6 +259,7 @@ async def wired(
             alerts=AlertStore(database),
             feedback=Feedback(database, clock),
             incidents=Incidents(database, clock, rules_of),
+            silences=Silences(database, clock, settings.retention_seconds),
             engine=AlertEngine(
                 database, clock, wake, settings, default_channels, quota=tenants.quota
             ),

@@ -3,7 +3,7 @@
 from sqlalchemy import delete
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from service.alerts.announce import stop_escalating
+from service.alerts.announce import forget_silenced, stop_escalating
 from service.alerts.outbound import Limits, Outbound
 from service.alerts.records import change, locked
 from service.domain.alerts import Alert, AlertState, EventKind
@@ -48,11 +48,13 @@ async def _take(
     after = await change(connection, alert, acknowledged_at=now, acknowledged_by=actor[:240])
     if after is None:
         raise Conflict("the alert changes at this moment; try again")
-    # An end of a cooldown would only tell what somebody knows already.
+    # The end of a cooldown or of a silence would only tell what somebody knows already.
     await connection.execute(
         delete(timers).where(timers.c.tenant == alert.tenant, timers.c.alert_id == alert.id)
     )
     await stop_escalating(connection, alert.tenant, [alert.id])
+    reason = "the alert was acknowledged during its silence"
+    await forget_silenced(connection, alert.tenant, [alert.id], reason)
     out = Outbound(connection, alert.tenant, _NO_LIMITS, now, actor[:240])
     out.note(after, EventKind.ACKNOWLEDGED, note=note or None)
     await out.flush()

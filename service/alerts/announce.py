@@ -7,14 +7,16 @@ from typing import Any
 from sqlalchemy import delete, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from service.alerts.outbound import COOLDOWN, ESCALATE, Chart, Outbound
+from service.alerts.outbound import COOLDOWN, ESCALATE, SILENCE, Chart, Outbound
 from service.domain.alerts import Alert, EventKind
 from service.domain.escalation import Escalation, at_once, begin, policy_of, policy_steps
 from service.domain.notifications import DeliveryState, NotificationKind
 from service.domain.rules import EscalationPolicy, Rule
+from service.domain.silences import Quiet
 from service.storage.sql.tables import alerts, outbox, timers
 
-_UNSENT = (str(DeliveryState.PENDING), str(DeliveryState.RETRY))
+_SILENCED = str(DeliveryState.SILENCED)
+_UNSENT = (str(DeliveryState.PENDING), str(DeliveryState.RETRY), _SILENCED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +78,40 @@ def postpone(out: Outbound, alert: Alert, plan: Plan, until: float) -> None:
     out.plan(f"{COOLDOWN}:{alert.id}", COOLDOWN, until, plan.snapshot(), alert.id)
 
 
+def hush(
+    out: Outbound,
+    alert: Alert,
+    quiet: Quiet,
+    kind: str,
+    payload: Mapping[str, Any],
+    known: Sequence[str] = (),
+) -> None:
+    """Keep quiet until the silences end; then do what a timer of that kind would, if it fires.
+
+    `known` are the silences of which the timeline tells already.
+    """
+    if list(known) != quiet.ids:
+        out.note(alert, EventKind.SUPPRESSED, **quiet.detail)
+    held = {"kind": kind, "payload": dict(payload), "silences": quiet.ids}
+    out.plan(f"{SILENCE}:{alert.id}", SILENCE, quiet.until, held, alert.id)
+
+
+async def forget_silenced(
+    connection: AsyncConnection, tenant: str, alert_ids: Collection[str], reason: str
+) -> None:
+    """Cancel what waits for the end of a silence to say that alerts fire: nobody needs it."""
+    await connection.execute(
+        update(outbox)
+        .where(
+            outbox.c.tenant == tenant,
+            outbox.c.alert_id.in_(list(alert_ids)),
+            outbox.c.kind == str(NotificationKind.FIRING),
+            outbox.c.state == _SILENCED,
+        )
+        .values(state=str(DeliveryState.CANCELLED), last_error=reason)
+    )
+
+
 async def last_announced(connection: AsyncConnection, alert: Alert) -> float | None:
     """When people were last told that this rule fires for this series; Unix seconds."""
     found: float | None = await connection.scalar(
@@ -127,6 +163,7 @@ async def conclude(
     mine = timers.c.tenant == tenant
     await connection.execute(delete(timers).where(mine, timers.c.alert_id.in_(ids)))
     await stop_escalating(connection, tenant, ids)
+    await forget_silenced(connection, tenant, ids, "the alert was over before its silence")
     rows = await connection.execute(
         select(outbox.c.alert_id, outbox.c.channel, outbox.c.state, outbox.c.sent_at)
         .where(

@@ -1,4 +1,4 @@
-"""Acts on timers that are due: escalations, ends of cooldowns, summaries.
+"""Acts on timers that are due: escalations, ends of cooldowns and of silences, summaries.
 
 Each timer is claimed and acted upon in one transaction under its tenant's lock, which an
 acknowledgement and a resolution take too: nothing escalates after either.
@@ -9,8 +9,9 @@ from sqlalchemy import RowMapping, delete, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service import telemetry
-from service.alerts.announce import Plan, announce, plan_step
-from service.alerts.outbound import COOLDOWN, ESCALATE, SUMMARY, Limits, Outbound
+from service.alerts.announce import Plan, announce, hush, plan_step
+from service.alerts.outbound import COOLDOWN, ESCALATE, SILENCE, SUMMARY, Limits, Outbound
+from service.alerts.quiet import in_force, silence_summarised
 from service.alerts.records import locked
 from service.alerts.snapshot import summary_payload
 from service.domain.alerts import Alert, AlertState, EventKind
@@ -93,17 +94,28 @@ class Escalator:
 async def _remind(
     connection: AsyncConnection, out: Outbound, timer: RowMapping, now: float
 ) -> bool:
-    """Escalate, or tell what a cooldown kept back; whether there was anybody to tell."""
+    """Escalate, or tell what a cooldown or a silence kept back; whether anybody is told."""
     alert = await locked(connection, timer["tenant"], timer["alert_id"])
     if alert is None or alert.state is not AlertState.FIRING or alert.acknowledged_at is not None:
         return False
-    if timer["kind"] == ESCALATE:
-        await _escalate(out, alert, Escalation.of(timer["payload"]))
-    elif timer["kind"] == COOLDOWN:
-        await announce(out, alert, Plan.from_snapshot(timer["payload"]), now)
-    else:
-        log.error("unknown kind of timer", kind=timer["kind"], timer=timer["id"])
+    kind, payload = timer["kind"], timer["payload"]
+    known: list[str] = []
+    if kind == SILENCE:
+        kind, payload, known = payload["kind"], payload["payload"], payload["silences"]
+    if kind not in (ESCALATE, COOLDOWN):
+        log.error("unknown kind of timer", kind=kind, timer=timer["id"])
         return False
+    quiet = (await in_force(connection, alert.tenant, now)).keeps(alert)
+    if quiet is not None:
+        hush(out, alert, quiet, kind, payload, known)
+        return False
+    if kind == COOLDOWN:
+        await announce(out, alert, Plan.from_snapshot(payload), now)
+        return True
+    escalation = Escalation.of(payload)
+    if timer["kind"] == SILENCE:  # or all steps that would have followed were due at once
+        escalation = escalation.resumed(now)
+    await _escalate(out, alert, escalation)
     return True
 
 
@@ -125,13 +137,15 @@ async def _escalate(out: Outbound, alert: Alert, escalation: Escalation) -> None
 async def _summarise(connection: AsyncConnection, tenant: str, now: float) -> bool:
     """One message to each channel about all that the hourly limit has held back from it.
 
-    `sent_at` of a row that was held back says when a summary has told it.
+    What is silenced by now waits for the end of the silence instead. `sent_at` of a row that was
+    held back says when a summary has told it.
     """
     untold = (
         outbox.c.tenant == tenant,
         outbox.c.state == str(DeliveryState.SUMMARISED),
         outbox.c.sent_at.is_(None),
     )
+    await silence_summarised(connection, tenant, now)
     rows = await connection.execute(
         select(outbox).where(*untold).order_by(outbox.c.created_at, outbox.c.id)
     )

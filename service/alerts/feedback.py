@@ -1,10 +1,10 @@
-"""What people say of alerts, kept; and what follows from it for rules and for training."""
+"""What people say of alerts, kept; and what follows from it for rules."""
 
 import math
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from sqlalchemy import RowMapping, delete, insert, or_, select
+from sqlalchemy import RowMapping, delete, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.alerts.records import locked
@@ -16,21 +16,14 @@ from service.domain.feedback import (
     Adjustment,
     Verdict,
     adjustment,
-    leaves_out,
 )
-from service.domain.rules import Condition, Rule
 from service.security import audit
 from service.storage.sql.engine import Database
 from service.storage.sql.statements import lock_tenant
-from service.storage.sql.tables import alert_feedback, alerts
+from service.storage.sql.tables import alert_feedback
 
-#: An incident that lasts longer is the new normal: of it, models learn what comes after.
-INCIDENT_SECONDS = 7 * 86_400.0
 #: How long a worker goes by what it has read when no wake-up tells it more.
 _REMEMBER_SECONDS = 60.0
-
-#: The rules that hold for a tenant.
-RulesOf = Callable[[str], Awaitable[Sequence[Rule]]]
 
 #: Adjustments by rule id and fingerprint.
 Adjustments = Mapping[str, Mapping[str, Adjustment]]
@@ -79,7 +72,18 @@ class Feedback:
         )
         async with self._database.read() as connection:
             rows = (await connection.execute(query.order_by(*_NEWEST))).mappings().all()
-        return [Given(Verdict(r["verdict"]), r["actor"], r["at"], r["note"]) for r in rows]
+        return [_given(row) for row in rows]
+
+    async def newest_of(self, tenant: str, alert_ids: Collection[str]) -> dict[str, Given]:
+        """The newest verdict on each of these alerts that has one."""
+        if not alert_ids:
+            return {}
+        query = select(alert_feedback).where(
+            alert_feedback.c.tenant == tenant, alert_feedback.c.alert_id.in_(list(alert_ids))
+        )
+        async with self._database.read() as connection:
+            rows = (await connection.execute(query.order_by(*_NEWEST))).mappings().all()
+        return {r["alert_id"]: _given(r) for r in reversed(rows)}
 
     async def refresh(self, tenant: str) -> None:
         """Have `factors` know what is said, as it was at most a minute ago."""
@@ -101,9 +105,9 @@ class Feedback:
         """What is said of each rule and series comes to now."""
         now = self._clock.now()
         async with self._database.read() as connection:
-            newest = await _newest(connection, tenant, now - FORGOTTEN_SECONDS)
+            said_of = await newest(connection, tenant, now - FORGOTTEN_SECONDS)
         said: dict[str, dict[str, list[tuple[Verdict, float]]]] = {}
-        for row in newest.values():
+        for row in said_of.values():
             series = said.setdefault(row["rule_id"], {}).setdefault(row["fingerprint"], [])
             series.append((Verdict(row["verdict"]), row["at"]))
         return {
@@ -112,51 +116,8 @@ class Feedback:
         }
 
 
-class Incidents:
-    """The times that models leave out: those of alerts that somebody took for what they were."""
-
-    def __init__(self, database: Database, clock: Clock, rules_of: RulesOf) -> None:
-        self._database, self._clock, self._rules_of = database, clock, rules_of
-
-    async def left_out(self, tenant: str, since: float) -> dict[str, Sequence[tuple[float, float]]]:
-        """From and to (Unix seconds) of each incident that ended after `since`, by series.
-
-        From when the condition first held to its end, at most `INCIDENT_SECONDS`. Alerts about a
-        forecast say nothing against the time in which they fire.
-        """
-        rules = await self._rules_of(tenant)
-        ahead = {rule.id for rule in rules if rule.condition is Condition.FORECAST}
-        query = select(
-            alerts.c.id,
-            alerts.c.rule_id,
-            alerts.c.source,
-            alerts.c.started_at,
-            alerts.c.resolved_at,
-            alerts.c.acknowledged_at,
-        ).where(
-            alerts.c.tenant == tenant,
-            alerts.c.fired_at.is_not(None),
-            or_(alerts.c.resolved_at.is_(None), alerts.c.resolved_at >= since),
-        )
-        taken = or_(
-            alerts.c.acknowledged_at.is_not(None),
-            alerts.c.id.in_(
-                select(alert_feedback.c.alert_id).where(alert_feedback.c.tenant == tenant)
-            ),
-        )
-        async with self._database.read() as connection:
-            newest = await _newest(connection, tenant, 0.0)
-            rows = (await connection.execute(query.where(taken))).all()
-        found: dict[str, list[tuple[float, float]]] = {}
-        for row in rows:
-            if row.rule_id in ahead:
-                continue
-            verdict = Verdict(newest[row.id]["verdict"]) if row.id in newest else None
-            if leaves_out(verdict, acknowledged=row.acknowledged_at is not None):
-                end = self._clock.now() if row.resolved_at is None else row.resolved_at
-                end = min(end, row.started_at + INCIDENT_SECONDS)
-                found.setdefault(row.source, []).append((row.started_at, end))
-        return dict(found)
+def _given(row: RowMapping) -> Given:
+    return Given(Verdict(row["verdict"]), row["actor"], row["at"], row["note"])
 
 
 _NEWEST = (alert_feedback.c.at.desc(), alert_feedback.c.actor)
@@ -194,7 +155,7 @@ async def _put(connection: AsyncConnection, alert: Alert, given: Given) -> None:
     )
 
 
-async def _newest(connection: AsyncConnection, tenant: str, since: float) -> dict[str, RowMapping]:
+async def newest(connection: AsyncConnection, tenant: str, since: float) -> dict[str, RowMapping]:
     """The newest verdict on each alert that is no older than `since`, by alert."""
     query = select(alert_feedback).where(
         alert_feedback.c.tenant == tenant, alert_feedback.c.at >= since

@@ -22,7 +22,7 @@ from service.storage.sql.tables import alert_events, outbox, timers
 HOUR = 3600.0
 SUMMARY_DELAY = 300.0
 
-ESCALATE, COOLDOWN, SUMMARY = "escalate", "cooldown", "summary"
+ESCALATE, COOLDOWN, SILENCE, SUMMARY = "escalate", "cooldown", "silence", "summary"
 
 #: Of these nothing goes out, so they do not count.
 _NEVER_SENT = (DeliveryState.SUMMARISED, DeliveryState.CANCELLED)

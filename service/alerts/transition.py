@@ -8,8 +8,9 @@ from typing import Any
 from sqlalchemy import delete, insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from service.alerts.announce import Plan, announce, conclude, last_announced, postpone
-from service.alerts.outbound import Chart, Outbound
+from service.alerts.announce import Plan, announce, conclude, hush, last_announced, postpone
+from service.alerts.outbound import COOLDOWN, Chart, Outbound
+from service.alerts.quiet import InForce, in_force
 from service.alerts.records import active_count, change, latest, remove, row_of
 from service.domain.alerts import Alert, AlertState, Decision, EventKind, Move
 from service.domain.rules import Rule
@@ -171,15 +172,22 @@ class Transition:
                     alert_events.c.alert_id.in_(self._removed),
                 )
             )
+        if self._fired:
+            silences = await in_force(self._connection, self._tenant, self._now)
         for alert, judgement in self._fired:
-            await self._tell(alert, judgement, plan or Plan((), None), chart_of)
+            await self._tell(alert, judgement, plan or Plan((), None), chart_of, silences)
             self.changed.append(alert)
         if self._ended:
             await conclude(self._connection, self._out, self._tenant, self._ended, self._reasons)
             self.changed += self._ended
 
     async def _tell(
-        self, alert: Alert, judgement: Judgement, plan: Plan, chart_of: ChartOf | None
+        self,
+        alert: Alert,
+        judgement: Judgement,
+        plan: Plan,
+        chart_of: ChartOf | None,
+        silences: InForce,
     ) -> None:
         cooldown = 0.0 if isinstance(self._rule, str) else self._rule.cooldown_seconds
         if cooldown > 0 and alert.episode > 1:
@@ -187,6 +195,11 @@ class Transition:
             if last is not None and self._now < last + cooldown:
                 postpone(self._out, alert, plan, last + cooldown)
                 return
+        quiet = silences.keeps(alert)
+        if quiet is not None:
+            # Its end announces the alert as the end of a cooldown does.
+            hush(self._out, alert, quiet, COOLDOWN, plan.snapshot())
+            return
         chart = None if chart_of is None else chart_of(judgement.series)
         await announce(self._out, alert, plan, self._now, chart)
 

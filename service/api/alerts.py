@@ -7,6 +7,7 @@ from fastapi import APIRouter, Body, Depends, Path, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 
 from service.alerts.acknowledge import acknowledge
+from service.alerts.quiet import quiets
 from service.alerts.snapshot import alert_url
 from service.alerts.store import AlertEvent
 from service.api.deps import allow, tenant_in_path, tenant_of, wiring
@@ -16,6 +17,7 @@ from service.domain.clock import iso
 from service.domain.errors import Unprocessable
 from service.domain.feedback import UNMOVED, Verdict
 from service.domain.rules import Severity
+from service.domain.silences import Quiet
 from service.domain.tenants import Permission, Principal
 from service.wiring import Wiring
 
@@ -51,6 +53,9 @@ class AlertAnswer(BaseModel):
     resolved_at: str | None
     acknowledged_at: str | None
     acknowledged_by: str | None
+    silenced_by: list[str] = Field(
+        description="Ids of the silences that keep an active alert quiet now"
+    )
     url: str = Field(description="Where people see it")
 
 
@@ -125,7 +130,7 @@ async def active(
         )
     parts = wiring(request)
     found = await parts.alerts.active(tenant, state=state, severity=severity, limit=limit)
-    return ActiveAlerts(items=[_shown(alert, parts.settings.public_url) for alert in found])
+    return ActiveAlerts(items=await _with_silences(parts, tenant, found))
 
 
 @router.get("/history/{tenant_id}", summary="What has fired")
@@ -144,8 +149,7 @@ async def history(
     found, more = await parts.alerts.history(
         tenant, cursor, limit, severity=severity, rule_id=_printable(rule_id)
     )
-    items = [_shown(alert, parts.settings.public_url) for alert in found]
-    return AlertHistory(items=items, next=more)
+    return AlertHistory(items=await _with_silences(parts, tenant, found), next=more)
 
 
 @router.get("/{alert_id:uuid}", summary="Show an alert with its timeline")
@@ -177,7 +181,7 @@ async def take(
         note=note,
     )
     await parts.wake.publish("timers")
-    return _shown(alert, parts.settings.public_url)
+    return (await _with_silences(parts, tenant, [alert]))[0]
 
 
 @router.post("/{alert_id:uuid}/feedback", summary="Say what an alert was worth")
@@ -198,11 +202,16 @@ async def say(
     return await _in_full(parts, alert)
 
 
+async def _with_silences(parts: Wiring, tenant: str, found: list[Alert]) -> list[AlertAnswer]:
+    quiet = await quiets(parts.database, tenant, found, parts.clock.now())
+    return [_shown(alert, parts.settings.public_url, quiet.get(alert.id)) for alert in found]
+
+
 async def _in_full(parts: Wiring, alert: Alert) -> AlertWithTimeline:
     timeline = await parts.alerts.events(alert.tenant, alert.id)
     said = await parts.feedback.of_alert(alert.tenant, alert.id)
     return AlertWithTimeline(
-        **_shown(alert, parts.settings.public_url).model_dump(),
+        **(await _with_silences(parts, alert.tenant, [alert]))[0].model_dump(),
         timeline=[_event(event) for event in timeline],
         feedback=[FeedbackAnswer.of(given) for given in said],
         threshold=await _threshold(parts, alert),
@@ -232,7 +241,7 @@ def _printable(text: str | None) -> str | None:
     return text if text is None or text.isprintable() else "-"
 
 
-def _shown(alert: Alert, public_url: str) -> AlertAnswer:
+def _shown(alert: Alert, public_url: str, quiet: Quiet | None) -> AlertAnswer:
     return AlertAnswer(
         id=alert.id,
         tenant=alert.tenant,
@@ -251,6 +260,7 @@ def _shown(alert: Alert, public_url: str) -> AlertAnswer:
         resolved_at=iso(alert.resolved_at),
         acknowledged_at=iso(alert.acknowledged_at),
         acknowledged_by=alert.acknowledged_by,
+        silenced_by=[] if quiet is None else quiet.ids,
         url=alert_url(public_url, alert.tenant, alert.id),
     )
 

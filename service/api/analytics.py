@@ -1,9 +1,7 @@
 """Reading: the overview, findings, series and their samples."""
 
 import math
-import re
 from collections.abc import Sequence
-from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
@@ -13,9 +11,10 @@ from sqlalchemy import RowMapping
 
 from service.api import analytics_models as answers
 from service.api.deps import allow, tenant_in_path, tenant_of, wiring
+from service.api.reading import seconds, series_number
 from service.domain.clock import iso
 from service.domain.durations import format_duration, parse_duration
-from service.domain.errors import InvalidInput, NotFound
+from service.domain.errors import InvalidInput
 from service.domain.series import Series, parse_series_id
 from service.domain.tenants import Permission, Principal
 from service.insights import records
@@ -92,7 +91,7 @@ async def series(
 async def card(request: Request, principal: Reader, series_id: str) -> answers.SeriesCard:
     """Its newest value, the model's state, training range, quality and error, its change points."""
     parts, tenant = wiring(request), tenant_of(principal)
-    found = await parts.source.get(tenant, _id(series_id))
+    found = await parts.source.get(tenant, series_number(series_id))
     (item,) = await _items(parts, tenant, [found])
     row = (await _models(parts.database, tenant, [found])).get(found.hex)
     model = answers.Model.model_validate(_model(row)) if row else None
@@ -123,10 +122,10 @@ async def samples(
     """
     parts, tenant = wiring(request), tenant_of(principal)
     step_ms = None if step is None else _step(step)
-    found = await parts.source.get(tenant, _id(series_id))
+    found = await parts.source.get(tenant, series_number(series_id))
     now = parts.clock.now()
-    until = now if end is None else _seconds(end, "end")
-    since = until - 21_600 if start is None else _seconds(start, "start")
+    until = now if end is None else seconds(end, "end")
+    since = until - 21_600 if start is None else seconds(start, "start")
     if since > until:
         raise InvalidInput("start lies after end", where="start")
     kept = parts.settings.retention_seconds
@@ -204,13 +203,6 @@ async def link(request: Request, principal: Reader, tenant_id: str) -> answers.L
     return answers.Link(url=f"{base.rstrip('/')}/login/{ticket}")
 
 
-def _id(text: str) -> int:
-    found = parse_series_id(text)
-    if found is None:
-        raise NotFound(f"there is no series {text[:32]!r}: an id has 16 hexadecimal digits")
-    return found
-
-
 def _after(found: Sequence[Series], cursor: str | None) -> int:
     if cursor is None:
         return 0
@@ -229,30 +221,6 @@ def _step(text: str) -> int:
     if not 1 <= step_ms <= _STEP_MAX_MS:
         raise InvalidInput("a step lies between a millisecond and 31 days", where="step")
     return step_ms
-
-
-def _seconds(text: str, where: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = _from_iso(text, where)
-    if not -1e11 < value < 1e11:  # also refuses nan
-        raise InvalidInput(f"{text[:64]!r} is no time that we keep", where=where)
-    return value
-
-
-def _from_iso(text: str, where: str) -> float:
-    # A plus sign that was not escaped arrives as a space.
-    text = re.sub(r" (\d\d:\d\d)$", r"+\1", text.strip())
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError as error:
-        raise InvalidInput(
-            f"{text[:64]!r} is neither Unix seconds nor ISO 8601", where=where
-        ) from error
-    if moment.tzinfo is None:
-        raise InvalidInput(f"{text[:64]!r} has no time zone; end it with Z", where=where)
-    return moment.timestamp()
 
 
 async def _items(parts: "Wiring", tenant: str, page: Sequence[Series]) -> list[answers.SeriesItem]:

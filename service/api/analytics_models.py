@@ -79,6 +79,15 @@ class Alert(_Answer):
     model_config = ConfigDict(from_attributes=True, extra="ignore")
 
 
+class Quiet(_Answer):
+    """The silences that keep an alert quiet; who made the last of them to end, and why."""
+
+    ids: list[str]
+    until: Moment
+    by: str
+    comment: str
+
+
 class AlertCard(_Answer):
     """An active alert with its picture and its reasons; the worst few have a chart."""
 
@@ -87,6 +96,7 @@ class AlertCard(_Answer):
     place: str
     chart: Chart | None
     why: list[Reason]
+    quiet: Quiet | None = Field(description="Null unless it is silenced")
 
 
 class Tile(_Answer):

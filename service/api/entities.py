@@ -8,9 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from service.api.analytics_models import SeriesId
 from service.api.deps import allow, tenant_of, wiring
+from service.api.reading import series_number
 from service.domain.clock import iso
-from service.domain.errors import NotFound
-from service.domain.series import parse_series_id
 from service.domain.tenants import Permission, Principal
 from service.insights import together
 
@@ -57,10 +56,7 @@ async def entity(request: Request, principal: Reader, series_id: str) -> EntityS
     """The metrics with the same labels as the series, such as those of one host: several that are
     each a little odd at once stand out here. From the scores of the last three days."""
     parts, tenant = wiring(request), tenant_of(principal)
-    number = parse_series_id(series_id)
-    if number is None:
-        raise NotFound(f"there is no series {series_id[:32]!r}: an id has 16 hexadecimal digits")
-    found = await parts.source.get(tenant, number)
+    found = await parts.source.get(tenant, series_number(series_id))
     known = await parts.source.all(tenant)
     metrics = together.metrics_of(known, found)
     joint = await together.judge(parts.source, tenant, known, metrics, parts.clock.now())

@@ -9,7 +9,7 @@ from service.api.deps import allow, tenant_of, wiring
 from service.domain.clock import iso
 from service.domain.notifications import DeliveryState, NotificationKind
 from service.domain.tenants import Permission, Principal
-from service.notify.rows import Delivery, DeliveryFilter
+from service.notify.rows import WAITING, Delivery, DeliveryFilter
 
 router = APIRouter(prefix="/alerts/notifications", tags=["notifications"])
 
@@ -74,7 +74,7 @@ async def replay(request: Request, principal: Operator, notification_id: str) ->
 
 
 def _shown(delivery: Delivery) -> NotificationShown:
-    waits = delivery.state in (DeliveryState.PENDING, DeliveryState.RETRY)
+    waits = delivery.state in WAITING
     return NotificationShown(
         id=delivery.id,
         alert_id=delivery.alert_id,

@@ -7,8 +7,8 @@ from fastapi import APIRouter, Depends, Path, Query, Request
 from pydantic import BaseModel
 
 from service.api.deps import allow, tenant_of, wiring
-from service.domain.errors import NotFound
-from service.domain.series import Series, parse_series_id
+from service.api.reading import series_number
+from service.domain.series import Series
 from service.domain.tenants import Permission, Principal
 from service.query.selector import parse_selector
 from service.security import audit
@@ -70,9 +70,7 @@ async def values(
 async def delete(request: Request, principal: Operator, series_id: str) -> None:
     """With all its samples and what models say about it; a sample sent later makes it anew."""
     parts, tenant = wiring(request), tenant_of(principal)
-    number = parse_series_id(series_id)
-    if number is None:
-        raise NotFound(f"there is no series {series_id[:32]!r}: an id has 16 hexadecimal digits")
+    number = series_number(series_id)
     series = await parts.source.get(tenant, number)
     async with parts.database.begin() as connection:
         await audit.record(

@@ -1,11 +1,14 @@
 """The pages' addresses."""
 
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Form, Query, Request
 from sqlalchemy import RowMapping
 from starlette.responses import Response
 
+from models.explanation import Explanation
+from service.alerts.quiet import quiets
 from service.dashboard.pages import PageRoute, go, page, static_app
 from service.dashboard.sessions import (
     acting,
@@ -17,12 +20,16 @@ from service.dashboard.sessions import (
     viewer,
     wiring,
 )
-from service.domain.alerts import AlertState
+from service.domain.alerts import Alert, AlertState
 from service.domain.errors import Forbidden, NotFound, Unauthenticated
+from service.domain.feedback import Verdict
 from service.domain.series import MetricType, Series, parse_series_id
+from service.domain.silences import Quiet, matching
 from service.domain.tenants import Permission, Principal, Role
 from service.insights import words
 from service.insights.levels import instead, newest_level
+from service.insights.views import SeriesView
+from service.wiring import Wiring
 
 __all__ = ["router", "static_app"]
 
@@ -30,6 +37,7 @@ router = APIRouter(route_class=PageRoute, include_in_schema=False)
 
 _HISTORY = 50
 _SERIES = 100
+_SILENCE_FOR = "2h"
 _LARGE = 3  # alerts with their picture; more are lines below them
 
 
@@ -120,13 +128,41 @@ async def _overview(request: Request, tenant_id: str) -> dict[str, Any]:
     base = parts.settings.external_url or str(request.base_url)
     frame = _frame(principal, name, "overview", firing)
     large = [card for card in shown.alerts[:_LARGE] if card.chart is not None]
-    return frame | {
-        "o": shown,
-        "large": large,
-        "small": [card for card in shown.alerts if card not in large],
-        "now": shown.at,
-        "base_url": base.rstrip("/"),
+    about = await _about(
+        parts,
+        tenant_id,
+        [card.alert for card in shown.alerts],
+        {card.alert.id: card.quiet for card in shown.alerts if card.quiet is not None},
+    )
+    return (
+        frame
+        | about
+        | {
+            "o": shown,
+            "large": large,
+            "small": [card for card in shown.alerts if card not in large],
+            "now": shown.at,
+            "base_url": base.rstrip("/"),
+        }
+    )
+
+
+async def _about(
+    parts: Wiring, tenant: str, alerts: Sequence[Alert], quiet: Mapping[str, Quiet] | None = None
+) -> dict[str, Any]:
+    """By alert id: what keeps it quiet, what was said of it last, what would silence it alone."""
+    if quiet is None:
+        quiet = await quiets(parts.database, tenant, alerts, parts.clock.now())
+    asked = {
+        alert.id: {
+            "duration": _SILENCE_FOR,
+            "matchers": [{"name": m.name, "value": m.value} for m in matching(alert)],
+        }
+        for alert in alerts
+        if alert.active
     }
+    said = await parts.feedback.newest_of(tenant, [alert.id for alert in alerts])
+    return {"quiet": quiet, "said": said, "asked": asked, "verdicts": list(Verdict)}
 
 
 def _frame(principal: Principal, name: str, here: str, firing: int) -> dict[str, Any]:
@@ -188,7 +224,20 @@ async def _series(request: Request, tenant_id: str, series_id: str) -> dict[str,
     shown = await parts.dashboard.series(tenant_id, number)
     frame = _frame(principal, name, "series", await parts.dashboard.firing(tenant_id))
     facts = {"quality": _quality(shown.model), "level": _level(shown.series, shown.model)}
-    return frame | {"s": shown, "now": shown.at} | facts
+    about = await _about(parts, tenant_id, shown.alerts)
+    why = await _why(parts, tenant_id, shown)
+    return frame | about | {"s": shown, "now": shown.at, "why": why} | facts
+
+
+async def _why(parts: Wiring, tenant: str, shown: SeriesView) -> Explanation | None:
+    """What the model says of the newest point, if it is unusual."""
+    if not shown.tile.warn or shown.model is None:
+        return None
+    try:
+        told = await parts.explainer.explain(tenant, shown.series, round(shown.at * 1000))
+    except NotFound:
+        return None
+    return told.why if told.why.since_ms is not None else None
 
 
 @router.get("/dashboard/{tenant_id}/alerts")
@@ -216,7 +265,9 @@ async def _alerts(request: Request, tenant_id: str, before: float | None) -> dic
     parts = wiring(request)
     shown = await parts.dashboard.alerts(tenant_id, before=before, most=_HISTORY)
     frame = _frame(principal, name, "alerts", await parts.dashboard.firing(tenant_id))
-    return frame | {"a": shown, "before": before, "now": parts.clock.now()}
+    listed = [row.alert for row in (*shown.active, *shown.resolved)]
+    about = await _about(parts, tenant_id, listed)
+    return frame | about | {"a": shown, "before": before, "now": parts.clock.now()}
 
 
 # What training measured, as a person would call it; the rest stands in the JSON.

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import structlog
 
 from models.bank import Bank
 from models.ensemble import Detector, Scores
@@ -19,8 +18,6 @@ from service.detection import counters
 from service.detection.registry import ModelRegistry, SeriesModel
 from service.domain.series import Series
 from service.storage.columns import Columns
-
-log = structlog.get_logger(__name__)
 
 #: New points of a series that are taken in one after the other; more are judged with the context.
 POINTS_MAX = 12
@@ -90,6 +87,11 @@ class Next:
     series: Series
     context: Columns
     new: int
+
+    def newest(self, before: int = 0) -> Columns:
+        """The new points, and so many rows before them."""
+        rows = slice(-self.new - before, None)
+        return Columns(self.context.t[rows], self.context.v[rows])
 
 
 class Banks:
@@ -183,16 +185,13 @@ class Banks:
             carried[one.series.id].went_on(one.context)
             scores = _together(said[one.series.id])
             if one.known.counter:
-                newest = Columns(one.context.t[-one.new - 1 :], one.context.v[-one.new - 1 :])
-                scores = counters.totals(newest, scores)
+                scores = counters.totals(one.newest(1), scores)
             yield one, scores
 
 
 def _tail(one: Next) -> Columns:
     """The new rows as the detector sees them."""
-    if one.known.counter:
-        return counters.rates(Columns(one.context.t[-one.new - 1 :], one.context.v[-one.new - 1 :]))
-    return Columns(one.context.t[-one.new :], one.context.v[-one.new :])
+    return counters.rates(one.newest(1)) if one.known.counter else one.newest()
 
 
 def _together(parts: list[tuple[Scores, int]]) -> Scores:

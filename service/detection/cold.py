@@ -66,7 +66,7 @@ class ColdScorer:
     def __init__(self) -> None:
         self._aside: dict[str, set[int]] = {}
         self._names: dict[str, _Names] = {}
-        #: Calls that failed since the start.
+        #: How often a series could not be judged, since the start.
         self.failures = 0
 
     def candidates(
@@ -112,13 +112,34 @@ class ColdScorer:
     def _judge(
         self, tenant: str, batch: list[_Row], profiles: "_Profiles"
     ) -> Iterator[tuple[Series, Samples]]:
-        if not batch:
-            return
+        """What is said of a batch; if that fails, of each series alone: one harms no other."""
         try:
-            yield from list(_said(batch, profiles))
+            found = list(_said(batch, profiles)) if batch else []
         except Exception:
-            self.failures += 1
-            log.exception("cold scoring failed", tenant=tenant, series=len(batch))
+            found = self._each(tenant, batch, profiles)
+        yield from found
+
+    def _each(
+        self, tenant: str, batch: list[_Row], profiles: "_Profiles"
+    ) -> list[tuple[Series, Samples]]:
+        found: list[tuple[Series, Samples]] = []
+        failed: list[tuple[Series, Exception]] = []
+        for row in batch:
+            try:
+                found += _said([row], profiles)
+            except Exception as error:
+                failed.append((row.series, error))
+        if failed:  # one line, however many there are
+            self.failures += len(failed)
+            series, first = failed[0]
+            log.error(
+                "cold scoring failed",
+                tenant=tenant,
+                series=series.hex,
+                failed=len(failed),
+                exc_info=first,
+            )
+        return found
 
     def peers(
         self, tenant: str, name: str, known: Mapping[int, Series], trained: frozenset[int]

@@ -1,7 +1,5 @@
 """What models say, as samples of derived series."""
 
-from functools import lru_cache
-
 import numpy as np
 
 from models.ensemble import Scores
@@ -22,12 +20,6 @@ from service.storage.columns import Columns
 Samples = list[tuple[Series, Columns]]
 
 
-@lru_cache(maxsize=200_000)
-def _derived(series: Series, suffix: str) -> Series:
-    """A derived series; each is written at every point, and its id is a hash of its labels."""
-    return series.derived(suffix)
-
-
 def score_samples(series: Series, scores: Scores) -> Samples:
     """Score first, then expectation and band; the alert stream where it speaks."""
     if not len(scores.t_ms):
@@ -35,20 +27,20 @@ def score_samples(series: Series, scores: Scores) -> Samples:
     speaks = scores.alert > 0
     alerts = Columns(scores.t_ms[speaks], scores.alert[speaks])
     return [
-        (_derived(series, suffix), Columns(scores.t_ms, np.ascontiguousarray(values)))
+        (series.derived(suffix), Columns(scores.t_ms, np.ascontiguousarray(values)))
         for suffix, values in (
             (SCORE, scores.score),
             (EXPECTED, scores.expected),
             (EXPECTED_LOWER, scores.lower),
             (EXPECTED_UPPER, scores.upper),
         )
-    ] + ([(_derived(series, ALERT), alerts)] if len(alerts.t) else [])
+    ] + ([(series.derived(ALERT), alerts)] if len(alerts.t) else [])
 
 
 def forecast_samples(series: Series, forecast: Forecast) -> Samples:
     """Forecast and its interval; all of it lies in the future."""
     return [
-        (_derived(series, suffix), Columns(forecast.t_ms, np.ascontiguousarray(values)))
+        (series.derived(suffix), Columns(forecast.t_ms, np.ascontiguousarray(values)))
         for suffix, values in (
             (FORECAST, forecast.value),
             (FORECAST_LOWER, forecast.lower),

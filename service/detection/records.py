@@ -51,11 +51,19 @@ class ModelRecords:
         records = (ModelRecord(**{**row._mapping, "state": ModelState(row.state)}) for row in rows)
         return {record.series_id: record for record in records}
 
-    async def trained_since(self, tenant: str, since: float) -> Sequence[RowMapping]:
-        """Of series that have a model and were trained from then on: what confidence rests on."""
-        wanted = (models.c.series_id, models.c.state, models.c.version, models.c.trained_at)
-        query = select(*wanted, models.c.rows, models.c.quality).where(
+    async def trained_since(self, tenant: str, since: float) -> Sequence[tuple[str, float]]:
+        """Series that have a model and were trained from then on, and when that was."""
+        query = select(models.c.series_id, models.c.trained_at).where(
             models.c.tenant == tenant, models.c.version > 0, models.c.trained_at >= since
+        )
+        async with self._database.read() as connection:
+            return [(row[0], row[1]) for row in (await connection.execute(query)).all()]
+
+    async def told(self, tenant: str, series_ids: Collection[str]) -> Sequence[RowMapping]:
+        """Of some series that have a model: what confidence rests on."""
+        wanted = (models.c.series_id, models.c.state, models.c.version)
+        query = select(*wanted, models.c.rows, models.c.quality).where(
+            models.c.tenant == tenant, models.c.version > 0, models.c.series_id.in_(series_ids)
         )
         async with self._database.read() as connection:
             return (await connection.execute(query)).mappings().all()

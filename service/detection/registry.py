@@ -4,6 +4,7 @@ A file is replaced in one step; whoever has it loaded notices by its modificatio
 across processes. A file that is not ours or is damaged is refused and logged, never used.
 """
 
+import contextlib
 import os
 import shutil
 import threading
@@ -12,7 +13,7 @@ from collections import OrderedDict
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import structlog
 
@@ -61,6 +62,16 @@ def model_arrays(detector: Detector, forecaster: SeriesForecaster) -> Arrays:
 
 #: How long a list of models is used before the folder is looked at again.
 LISTED_SECONDS = 5.0
+#: Nanoseconds after which a folder's time of change says that nothing came since.
+_SETTLED_NS = 2_000_000_000
+
+
+class _Listed(NamedTuple):
+    """The models of a tenant, when they were listed, and when the folder changed; 0: unknown."""
+
+    at: float
+    changed: int
+    ids: frozenset[int]
 
 
 class ModelRegistry:
@@ -74,7 +85,7 @@ class ModelRegistry:
         self._key = key
         self._cached = cached
         self._loaded: OrderedDict[tuple[str, str], tuple[int, SeriesModel | None]] = OrderedDict()
-        self._listed: dict[str, tuple[float, frozenset[int]]] = {}
+        self._listed: dict[str, _Listed] = {}
         self._lock = threading.Lock()
 
     def path(self, tenant: str, series_hex: str) -> Path:
@@ -130,18 +141,25 @@ class ModelRegistry:
         """Ids of the series that have a model, as listed at most `LISTED_SECONDS` ago."""
         now = time.monotonic()
         with self._lock:
-            listed, ids = self._listed.get(tenant, (-LISTED_SECONDS, frozenset[int]()))
-        if now - listed < LISTED_SECONDS:
-            return ids
+            listed = self._listed.get(tenant)
+        if listed is not None and now - listed.at < LISTED_SECONDS:
+            return listed.ids
         folder = self.path(tenant, f"{0:016x}").parent
-        try:
-            with os.scandir(folder) as files:
-                found = (parse_series_id(file.name.removesuffix(".npz")) for file in files)
-                ids = frozenset(number for number in found if number is not None)
-        except FileNotFoundError:
-            ids = frozenset()
+        changed, ids = 0, frozenset[int]()
+        with contextlib.suppress(FileNotFoundError):
+            changed = folder.stat().st_mtime_ns
+            if listed is not None and listed.changed == changed:
+                ids = listed.ids
+            else:
+                with os.scandir(folder) as files:
+                    found = (parse_series_id(file.name.removesuffix(".npz")) for file in files)
+                    ids = frozenset(number for number in found if number is not None)
+            if time.time_ns() - changed < _SETTLED_NS:
+                changed = 0  # what is added at the same moment would not show
+        if listed is not None and ids == listed.ids:
+            ids = listed.ids  # who asks whether they are others compares no thousands
         with self._lock:
-            self._listed[tenant] = (now, ids)
+            self._listed[tenant] = _Listed(now, changed, ids)
         return ids
 
     def forget(self, tenant: str, series_hex: str) -> None:

@@ -12,7 +12,6 @@ import numpy as np
 import structlog
 
 from models.ensemble import Scores
-from models.explanation import Explanation
 from service.detection import counters
 from service.detection.carrying import Banks, Known, Next, Work
 from service.detection.derived import Samples, forecast_samples, score_samples
@@ -190,17 +189,6 @@ class Scorer:
         if model.counter:
             forecast = counters.total_forecast(context, forecast)
         return forecast_samples(series, forecast)
-
-    def explain(self, tenant: str, series: Series, context: Columns) -> Explanation | None:
-        """Why the newest point has its score; None without a model or points.
-
-        Of a counter it is the rate, in increase per second, that is explained.
-        """
-        model = self._models.load(tenant, series.hex)
-        if model is None:
-            return None
-        seen = counters.rates(context) if model.counter else context
-        return model.detector.explain(seen.t, seen.v) if len(seen.t) else None
 
     def state(self, tenant: str, series: Series) -> ScoringState:
         """Whether there is a model, which one, and whether it works."""

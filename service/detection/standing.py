@@ -14,6 +14,8 @@ from service.domain.confidence import ALONE_ROWS, BESIDE_ROWS, PEERS_MIN, of_col
 _LOOK_SECONDS = 5.0
 #: Records are written a while after the moment that they name, by trainings of one batch together.
 _LATE_SECONDS = 3600.0
+#: Series whose records are read together.
+_AT_ONCE = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +41,11 @@ def standing(record: RowMapping | None, rows: int, peers: int) -> Standing:
 
 @dataclass(slots=True)
 class _Known:
-    """What was read of one tenant: until which training, and when."""
+    """What was read of one tenant: until which training, when, and the training of each series."""
 
     until: float = 0.0
     looked: float = -_LOOK_SECONDS
+    at: dict[str, float] = field(default_factory=dict)
     confidence: dict[int, float] = field(default_factory=dict)
 
 
@@ -64,10 +67,15 @@ class Standings:
             if time.monotonic() - known.looked < _LOOK_SECONDS:
                 return known.confidence
             since = known.until - _LATE_SECONDS
-            for record in await self._records.trained_since(tenant, since):
-                found = standing(record, 0, 0)
-                known.confidence[int(record["series_id"], 16)] = found.confidence
-                known.until = max(known.until, record["trained_at"])
+            at = dict(await self._records.trained_since(tenant, since))
+            fresh = [name for name, then in at.items() if known.at.get(name) != then]
+            for first in range(0, len(fresh), _AT_ONCE):  # thousands would hold up the event loop
+                some = fresh[first : first + _AT_ONCE]
+                for record in await self._records.told(tenant, some):
+                    found = standing(record, 0, 0)
+                    known.confidence[int(record["series_id"], 16)] = found.confidence
+                known.at |= {name: at[name] for name in some}
+            known.until = max(at.values(), default=known.until)
             known.looked = time.monotonic()
             return known.confidence
 
@@ -78,3 +86,4 @@ class Standings:
         elif tenant in self._known:
             for i in ids:
                 self._known[tenant].confidence.pop(i, None)
+                self._known[tenant].at.pop(f"{i:016x}", None)

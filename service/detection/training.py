@@ -1,18 +1,17 @@
-"""Decides which series are due, trains them in a pool of processes, and publishes the result."""
+"""Decides which series are due, has them trained and published, and keeps a record of each."""
 
 import asyncio
-import contextlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import structlog
-from joblib.externals.loky import ProcessPoolExecutor
 
 from service import telemetry
-from service.detection.derived import Samples, forecast_samples, score_samples
-from service.detection.fitting import FitOptions, Spans, Trained, train_series, trusted
+from service.detection.fitting import FitOptions, Spans, trusted
+from service.detection.pool import FittingPool
+from service.detection.publishing import Publisher, SampleWriter, Wake
 from service.detection.records import ModelRecord, ModelRecords, ModelState
 from service.detection.registry import ModelRegistry
 from service.domain.clock import Clock
@@ -26,10 +25,6 @@ log = structlog.get_logger(__name__)
 _DAY_MS = 86_400_000
 #: Series that are read, trained and stored together.
 _AT_ONCE = 64
-#: Seconds after which idle processes of the pool end.
-_IDLE_SECONDS = 120
-#: A process that computes with several threads would only take turns with its siblings.
-_ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
 
 class SampleReader(Protocol):
@@ -50,29 +45,16 @@ class SeriesSource(Protocol):
         ...
 
 
-class SampleWriter(Protocol):
-    """Where what models say goes."""
-
-    async def write(self, tenant: str, samples: Sequence[tuple[Series, Columns]]) -> None:
-        """Record samples of derived series."""
-        ...
-
-
 class Incidents(Protocol):
     """What nothing is to be learned from."""
 
     async def left_out(
-        self, tenant: str, since: float
+        self, tenant: str, since: float, series: Sequence[Series]
     ) -> Mapping[str, Sequence[tuple[float, float]]]:
-        """From and to (Unix seconds) of what ended after `since`, by series (16 hex digits)."""
-        ...
+        """From and to (Unix seconds) of what ended after `since`, by series (16 hex digits).
 
-
-class Wake(Protocol):
-    """Tells others to look now."""
-
-    async def publish(self, topic: str, payload: str = "") -> None:
-        """Wake whoever listens to the topic."""
+        `series` are those that are to be trained.
+        """
         ...
 
 
@@ -125,10 +107,9 @@ class Trainer:
         self._models = models
         self._series = series
         self._reader = reader
-        self._writer = writer
-        self._wake = wake
+        self._publisher = Publisher(models, writer, wake)
         self._incidents = incidents
-        self._pool: ProcessPoolExecutor | None = None
+        self._pool = FittingPool(settings.parallel_workers)
 
     async def run(self, tenants: Sequence[str], progress: Progress | None = None) -> TrainingReport:
         """Train what is due; one series' failure is its own."""
@@ -147,7 +128,7 @@ class Trainer:
         done = 0
         for tenant in tenants:
             due = [(series, record) for name, series, record in work if name == tenant]
-            left_out = await self._left_out(tenant) if due else {}
+            left_out = await self._left_out(tenant, [s for s, _ in due]) if due else {}
             for start in range(0, len(due), _AT_ONCE):
                 part = due[start : start + _AT_ONCE]
                 report += await self._train(tenant, part, left_out)
@@ -158,9 +139,7 @@ class Trainer:
 
     def close(self) -> None:
         """End the pool's processes, also those that are training."""
-        pool, self._pool = self._pool, None
-        if pool is not None:
-            pool.shutdown(wait=True, kill_workers=True)
+        self._pool.close()
 
     async def _forget(self, tenant: str, deleted: Collection[str]) -> None:
         """Remove the models of series that were deleted."""
@@ -178,10 +157,10 @@ class Trainer:
         lost = self._models.changed_at(tenant, series.hex) is None
         return lost and record.state is ModelState.READY
 
-    async def _left_out(self, tenant: str) -> dict[str, Spans]:
+    async def _left_out(self, tenant: str, series: Sequence[Series]) -> dict[str, Spans]:
         """What nothing is to be learned from, in milliseconds, by series."""
         since = self._clock.now() - self._settings.retention_seconds
-        found = await self._incidents.left_out(tenant, since)
+        found = await self._incidents.left_out(tenant, since, series)
         return {
             name: tuple((round(begin * 1000), round(end * 1000)) for begin, end in times)
             for name, times in found.items()
@@ -242,8 +221,13 @@ class Trainer:
         if has_file and record.trained_to is not None and newest <= record.trained_to:
             return None, TrainingReport(skipped=1)
         try:
-            trained = await self._in_pool(series, samples, left_out)
-            record = await self._publish(tenant, series, record, trained, now)
+            options = FitOptions(
+                horizon=self._settings.trend_forecast_horizon,
+                counter=series.metric_type is MetricType.COUNTER,
+                left_out=left_out,
+            )
+            trained = await self._pool.fit(samples, options)
+            record = await self._publisher.publish(tenant, series, record, trained, now)
         except Exception as error:
             telemetry.MODELS_FAILED.inc()
             reason = str(error) or type(error).__name__
@@ -255,73 +239,6 @@ class Trainer:
         telemetry.MODELS_TRAINED.inc()
         telemetry.TRAINING_SECONDS.observe(trained.seconds)
         return record, TrainingReport(trained=1, seconds=trained.seconds)
-
-    async def _in_pool(self, series: Series, samples: Columns, left_out: Spans) -> Trained:
-        options = FitOptions(
-            horizon=self._settings.trend_forecast_horizon,
-            counter=series.metric_type is MetricType.COUNTER,
-            left_out=left_out,
-        )
-        if self._pool is None:
-            self._pool = ProcessPoolExecutor(
-                max_workers=self._settings.parallel_workers,
-                timeout=_IDLE_SECONDS,
-                env=_ONE_THREAD,
-            )
-        pool: Any = self._pool
-        try:
-            # starting processes takes a moment, which is not the event loop's
-            future = await asyncio.to_thread(
-                pool.submit, train_series, samples.t, samples.v, options
-            )
-            result: Trained = await asyncio.wrap_future(future)
-        except RuntimeError:  # a process died; the next series gets a new pool
-            if self._pool is pool:
-                self._pool = None
-                with contextlib.suppress(RuntimeError):
-                    await asyncio.to_thread(pool.shutdown, wait=False, kill_workers=True)
-            raise
-        return result
-
-    async def _publish(
-        self, tenant: str, series: Series, before: ModelRecord, trained: Trained, now: float
-    ) -> ModelRecord:
-        """Store the model, write what it says, tell the workers."""
-        first_time = before.version == 0
-        judged_until = before.quality.get("judged_until_ms", trained.to_ms)
-        quality: dict[str, Any] = {**trained.quality, "judged_until_ms": judged_until}
-        manifest = {
-            "tenant": tenant,
-            "series": series.hex,
-            "labels": [list(pair) for pair in series.labels],
-            "version": before.version + 1,
-            "trained_at": now,
-            "trained_from_ms": trained.from_ms,
-            "trained_to_ms": trained.to_ms,
-            "judged_until_ms": judged_until,
-            "rows": trained.rows,
-            "features": list(trained.features),
-            "counter": series.metric_type is MetricType.COUNTER,
-            "quality": quality,
-        }
-        said: Samples = forecast_samples(series, trained.forecast)
-        if first_time:  # later, the history holds what was said at the time
-            said = score_samples(series, trained.holdout) + said
-        await asyncio.to_thread(self._models.save, tenant, series.hex, trained.arrays, manifest)
-        await self._writer.write(tenant, said)
-        await self._wake.publish("models", f"{tenant}/{series.hex}")
-        return ModelRecord(
-            tenant,
-            series.hex,
-            ModelState.READY,
-            version=before.version + 1,
-            trained_at=now,
-            trained_from=trained.from_ms / 1000,
-            trained_to=trained.to_ms / 1000,
-            rows=trained.rows,
-            seconds=trained.seconds,
-            quality=quality,
-        )
 
 
 def _of_series(series: Series, left_out: Mapping[str, Spans]) -> Spans:

@@ -36,6 +36,10 @@ class Escalation:
             return None
         return replace(self, position=self.position + 1)
 
+    def resumed(self, now: float) -> "Escalation":
+        """The same with its step due at `now`, and those that follow at their distance from it."""
+        return replace(self, started_at=self.started_at + now - self.due_at)
+
     def snapshot(self) -> dict[str, Any]:
         """As the timer keeps it; `step` and `channels` tell readers what comes next."""
         return {

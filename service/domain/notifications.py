@@ -16,13 +16,14 @@ class NotificationKind(StrEnum):
 
 
 class DeliveryState(StrEnum):
-    """Where an outbox row is: pending → sending(lease) → sent | retry | dead."""
+    """Where an outbox row is: pending → sending(lease) → sent | retry | silenced | dead."""
 
     PENDING = "pending"
     SENDING = "sending"
     RETRY = "retry"
     SENT = "sent"
     DEAD = "dead"  # given up; the reason stands in the row
+    SILENCED = "silenced"  # waits for the end of the silences that hold for its alert
     CANCELLED = "cancelled"  # acknowledged before it went out
     SUMMARISED = "summarised"  # over the hourly limit; told in a summary
 

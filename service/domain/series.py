@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import lru_cache
 
 NAME = "__name__"
 
@@ -95,7 +96,7 @@ class Series:
 
     def derived(self, suffix: str) -> "Series":
         """The series in which models write about this one."""
-        return Series.of(self.name + suffix, self.tags)
+        return _derived(self, suffix)
 
     @property
     def base(self) -> "Series":
@@ -112,6 +113,12 @@ class Series:
     def __str__(self) -> str:
         tags = ",".join(f'{k}="{v}"' for k, v in self.tags.items())
         return f"{self.name}{{{tags}}}" if tags else self.name
+
+
+@lru_cache(maxsize=200_000)
+def _derived(series: Series, suffix: str) -> Series:
+    """Remembered: each is asked for at every point, and its id is a hash of its labels."""
+    return Series.of(series.name + suffix, series.tags)
 
 
 def parse_series_id(text: str) -> int | None:

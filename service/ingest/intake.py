@@ -258,7 +258,9 @@ class SeriesWriter:
                     raise OffbeatError(f"the id of {series} is taken by another series")
             known.update(series.id for series in fresh)
         batch = Batch(
-            np.concatenate([np.full(len(c.t), s.id, np.int64) for s, c in samples]),
+            np.repeat(
+                np.array([s.id for s, _ in samples], np.int64), [len(c.t) for _, c in samples]
+            ),
             np.concatenate([c.t for _, c in samples]),
             np.concatenate([c.v for _, c in samples]),
         )

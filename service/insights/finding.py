@@ -1,6 +1,7 @@
 """One thing worth knowing about a tenant's metrics."""
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -44,3 +45,11 @@ class Finding:
         """The same for as long as it is about the same thing."""
         text = "\x1f".join((self.kind, self.about or "\x1e".join(self.series)))
         return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+def clearest(found: Iterable[Finding], most: int) -> list[Finding]:
+    """Of findings about the same thing the largest speaks for the others; at most `most` of all."""
+    best: dict[str, Finding] = {}
+    for finding in sorted(found, key=lambda f: -f.size):
+        best.setdefault(finding.about, finding)
+    return list(best.values())[:most]

@@ -15,7 +15,7 @@ from service.domain.quotas import QuotaOf
 from service.domain.rules import Condition, Rule, Severity
 from service.domain.series import parse_series_id
 from service.insights import unusual, words
-from service.insights.finding import Finding, Kind
+from service.insights.finding import Finding, Kind, clearest
 from service.insights.levels import new_levels
 from service.insights.look import WINDOW, Look, Looker, RulesOf
 from service.insights.reading import Watched
@@ -25,7 +25,7 @@ from service.settings import Settings
 from service.storage.columns import Columns
 from service.storage.sql.engine import Database
 
-_MOST = 30
+_MOST, _MOST_CHANGES = 30, 6
 _FLAPS = 5
 _FOR_STEPS = (60, 120, 180, 300, 480, 600, 900, 1200, 1800, 3600)
 _DAY = 86400.0
@@ -95,11 +95,7 @@ class Findings:
             finding = _change(w, recent, before[0][i], before[1][i])
             if finding is not None:
                 found.append(finding)
-        # Of one metric the largest change speaks for the others.
-        best: dict[str, Finding] = {}
-        for finding in sorted(found, key=lambda f: -f.size):
-            best.setdefault(finding.about, finding)
-        return list(best.values())[:6]
+        return clearest(found, _MOST_CHANGES)
 
 
 def unusual_now(look: Look) -> Iterator[Finding]:
@@ -170,7 +166,7 @@ def _severity(run: unusual.Run, sure: bool) -> Severity:
 
 def describe_run(w: Watched, run: unusual.Run, now: float) -> str:
     """“eu-west: 31 % under expectation for 14 minutes, 42,100 instead of 61,000”."""
-    name, place = w.series.name, words.place(w.series)
+    name = w.series.name
     lasting = words.span(max(run.until - run.since, w.step_ms) / 1000)
     when = f"for {lasting}"
     if run.ended:
@@ -182,7 +178,7 @@ def describe_run(w: Watched, run: unusual.Run, now: float) -> str:
         if run.share is not None:
             text += f", {words.rough(run.value, name)} instead of "
             text += words.rough(run.expected, name)
-    return f"{place}: {text}" if place else text
+    return words.placed(w.series, text)
 
 
 def silent(look: Look, lookback: float) -> Iterator[Finding]:
@@ -376,7 +372,7 @@ def _change(w: Watched, recent: Columns, yesterday: Columns, last_week: Columns)
         weekly = words.relative(level, week)
         if weekly is None or weekly * share <= 0 or abs(weekly) < 0.1:
             return None
-    name, place = w.series.name, words.place(w.series)
+    name = w.series.name
     text = f"{words.rough(level, name)} over the last six hours against "
     text += f"{words.rough(day, name)} at these hours yesterday"
     if week is not None:
@@ -385,7 +381,7 @@ def _change(w: Watched, recent: Columns, yesterday: Columns, last_week: Columns)
         Kind.CHANGED,
         Severity.LOW,
         f"{words.metric_words(name)} {'up' if share > 0 else 'down'} {_by(share)} on yesterday",
-        f"{place}: {text}" if place else text,
+        words.placed(w.series, text),
         (w.series.hex,),
         None,
         {"level": level, "yesterday": day, "week_ago": week, "share": share},

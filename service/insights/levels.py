@@ -7,7 +7,7 @@ from typing import Any
 from service.domain.rules import Severity
 from service.domain.series import MetricType
 from service.insights import words
-from service.insights.finding import Finding, Kind
+from service.insights.finding import Finding, Kind, clearest
 from service.insights.look import Look
 from service.insights.reading import Watched
 
@@ -51,10 +51,7 @@ def instead(series_name: str, level: Level, *, counter: bool = False) -> str:
 
 def new_levels(look: Look) -> list[Finding]:
     """Level changes of the last week; of one metric the clearest, at most six."""
-    best: dict[str, Finding] = {}
-    for finding in sorted(_found(look), key=lambda f: -f.size):
-        best.setdefault(finding.about, finding)
-    return list(best.values())[:_MOST]
+    return clearest(_found(look), _MOST)
 
 
 def _found(look: Look) -> Iterator[Finding]:
@@ -65,7 +62,7 @@ def _found(look: Look) -> Iterator[Finding]:
 
 
 def _finding(w: Watched, level: Level, now: float) -> Finding:
-    name, place, since = w.series.name, words.place(w.series), now - level.at
+    name, since = w.series.name, now - level.at
     counter = w.series.metric_type is MetricType.COUNTER
     text = f"has run at {instead(name, level, counter=counter)} for {words.span(since)}; "
     if since >= LEARNED_SECONDS:
@@ -77,7 +74,7 @@ def _finding(w: Watched, level: Level, now: float) -> Finding:
         Kind.NEW_LEVEL,
         Severity.LOW,
         f"{words.metric_words(name)} at a {side} level",
-        f"{place}: {text}" if place else text,
+        words.placed(w.series, text),
         (w.series.hex,),
         level.at,
         {"from": level.before, "to": level.now, "since": level.at, "strength": level.strength},

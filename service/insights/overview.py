@@ -2,9 +2,11 @@
 
 from dataclasses import dataclass
 
+from service.alerts.quiet import quiets
 from service.domain.alerts import Alert
 from service.domain.clock import Clock
 from service.domain.series import parse_series_id
+from service.domain.silences import Quiet
 from service.insights import charts, reasons, records, views, words
 from service.insights.charts import Chart
 from service.insights.finding import Finding, Kind
@@ -34,6 +36,7 @@ class AlertCard:
     place: str
     chart: Chart | None
     why: list[Reason]
+    quiet: Quiet | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,18 +111,26 @@ class Overview:
             due = await records.escalations(connection, tenant, ids)
             undelivered = await records.undelivered(connection, tenant, now - _DAY)
             hour = await records.sent_since(connection, tenant, now - 3600)
+        hushed = await quiets(self._database, tenant, look.alerts, now)
         cards = []
         for number, alert in enumerate(look.alerts):
             own = [t for t in told if t.alert_id == alert.id]
             cards.append(
-                await self._card(look, alert, own, due.get(alert.id), picture=number < _CHARTS)
+                await self._card(
+                    look,
+                    alert,
+                    own,
+                    due.get(alert.id),
+                    hushed.get(alert.id),
+                    picture=number < _CHARTS,
+                )
             )
         told_above = {look.known[i].hex for i in reasons.covered(look)}
         titles = {card.alert.id: card.title for card in cards}
         return OverviewPage(
             tenant=tenant,
             at=now,
-            state=state_of(look, titles, undelivered, self._silent(look)),
+            state=state_of(look, titles, undelivered, self._silent(look), hushed),
             alerts=cards,
             tiles=self._tiles(look),
             findings=[
@@ -172,6 +183,7 @@ class Overview:
         alert: Alert,
         told: list[records.Told],
         due: records.Due | None,
+        quiet: Quiet | None,
         *,
         picture: bool,
     ) -> AlertCard:
@@ -198,7 +210,8 @@ class Overview:
             title=alert.annotations.get("summary") or alert.rule_name,
             place=words.place(watched.series) if watched else "",
             chart=chart,
-            why=reasons.why(look, alert, watched, told, due),
+            why=reasons.why(look, alert, watched, told, due, quiet),
+            quiet=quiet,
         )
 
     def _silent(self, look: Look) -> list[Watched]:

@@ -40,7 +40,7 @@ class Watched:
 
     def on_samples(self, columns: Columns) -> Values:
         """`columns` at the times of the samples, (n,), NaN where there is none."""
-        return align(columns, self.samples)
+        return columns.at(self.samples.t)
 
     @property
     def step_ms(self) -> int:
@@ -73,18 +73,6 @@ class Watched:
         if newest is None:
             return False
         return now * 1000 - newest[0] > max(lookback * 1000, 5 * self.step_ms)
-
-
-def align(columns: Columns, onto: Columns) -> Values:
-    """Values of `columns` at exactly the times of `onto`, (n,), NaN where there is none."""
-    out = np.full(len(onto.t), np.nan)
-    if len(columns.t) and len(onto.t):
-        at = np.searchsorted(columns.t, onto.t)
-        inside = at < len(columns.t)
-        same = np.zeros(len(onto.t), bool)
-        same[inside] = columns.t[at[inside]] == onto.t[inside]
-        out[same] = columns.v[at[same]]
-    return out
 
 
 def at_time(columns: Columns, t: int) -> float | None:

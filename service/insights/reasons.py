@@ -7,6 +7,7 @@ import numpy as np
 from service.domain.alerts import Alert
 from service.domain.notifications import DeliveryState
 from service.domain.series import parse_series_id
+from service.domain.silences import Quiet
 from service.insights import records, unusual, words
 from service.insights.findings import thresholds
 from service.insights.look import Look
@@ -94,6 +95,7 @@ def why(
     watched: Watched | None,
     told: list[records.Told],
     due: records.Due | None,
+    quiet: Quiet | None = None,
 ) -> list[Reason]:
     """The reasons that there are something to say about."""
     lines = []
@@ -110,7 +112,7 @@ def why(
         following = _next(look, alert, watched)
         if following:
             lines.append(Reason("Next", following))
-    lines.append(Reason("Who", who(alert, told, due, look.now)))
+    lines.append(Reason("Who", who(alert, told, due, look.now, quiet)))
     return lines
 
 
@@ -138,8 +140,14 @@ def _next(look: Look, alert: Alert, watched: Watched) -> str:
     return text + (f", {words.figure(newest[1], name)} now" if newest else "")
 
 
-def who(alert: Alert, told: list[records.Told], due: records.Due | None, now: float) -> str:
-    """Who was told when, and who is next."""
+def who(
+    alert: Alert,
+    told: list[records.Told],
+    due: records.Due | None,
+    now: float,
+    quiet: Quiet | None = None,
+) -> str:
+    """Who was told when, and who is next; or for how long nobody is."""
     parts = []
     by_state: dict[str, list[str]] = {}
     newest: dict[str, float] = {}
@@ -163,7 +171,9 @@ def who(alert: Alert, told: list[records.Told], due: records.Due | None, now: fl
         parts.append(f"{text}: {reason}" if reason else text)
     if "held" in by_state:
         parts.append("held back by the hourly limit, told in a summary")
-    if alert.acknowledged_at is not None:
+    if quiet is not None:
+        parts.append(f"nobody is told for another {words.span(quiet.until - now)}, it is silenced")
+    elif alert.acknowledged_at is not None:
         parts.append("no further escalation, it is acknowledged")
     elif due is not None:
         channels = _due_channels(due)

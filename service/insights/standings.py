@@ -7,9 +7,11 @@ from sqlalchemy import RowMapping, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.detection.standing import Standing, standing
-from service.domain.series import Series, parse_series_id
+from service.domain.series import MetricType, Series, parse_series_id
 from service.insights.records import models_of
 from service.storage.sql.tables import models
+
+_Metric = tuple[str, MetricType]
 
 
 async def standings_of(
@@ -19,23 +21,28 @@ async def standings_of(
     known: Mapping[int, Series],
 ) -> dict[int, Standing]:
     """Of these series by id, each with its number of recent rows; `known` are the tenant's."""
-    found = await models_of(connection, tenant, [known[i].hex for i in rows if i in known])
+    own = [known[i] for i in rows if i in known and not known[i].is_derived]
+    found = await models_of(connection, tenant, [series.hex for series in own])
     records: dict[int, RowMapping] = {int(name, 16): row for name, row in found.items()}
-    untrained = {i for i in rows if i not in records or not records[i]["version"]}
-    peers = await _trained_by_name(connection, tenant, known) if untrained else Counter[str]()
+    untrained = {s.id for s in own if s.id not in records or not records[s.id]["version"]}
+    peers = await _trained(connection, tenant, known) if untrained else Counter[_Metric]()
     return {
-        i: standing(records.get(i), count, peers[known[i].name] if i in untrained else 0)
-        for i, count in rows.items()
-        if i in known and not known[i].is_derived
+        s.id: standing(records.get(s.id), rows[s.id], peers[_metric(s)] if s.id in untrained else 0)
+        for s in own
     }
 
 
-async def _trained_by_name(
+def _metric(series: Series) -> _Metric:
+    """What peers have in common; a counter, judged by its rate, lends nothing to a gauge."""
+    return series.name, series.metric_type
+
+
+async def _trained(
     connection: AsyncConnection, tenant: str, known: Mapping[int, Series]
-) -> Counter[str]:
+) -> Counter[_Metric]:
     """How many series of each metric have models."""
     trained = await connection.scalars(
         select(models.c.series_id).where(models.c.tenant == tenant, models.c.version > 0)
     )
     ids = (parse_series_id(text) for text in trained)
-    return Counter(known[i].name for i in ids if i is not None and i in known)
+    return Counter(_metric(known[i]) for i in ids if i is not None and i in known)

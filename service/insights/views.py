@@ -194,6 +194,10 @@ def told(event: records.Event) -> str:
     who = words.person(event.actor)
     channel = _listed(detail.get("channels") or detail.get("channel"))
     reason, note = detail.get("reason"), detail.get("note")
+    if reason == "silenced":
+        by, why = detail.get("by"), detail.get("comment")
+        reason = f"silenced by {words.person(by if isinstance(by, str) else None)}"
+        note = why if isinstance(why, str) else None
     text = {
         "pending": "Noticed, waiting whether it lasts",
         "fired": "Fired",

@@ -58,6 +58,12 @@ def place(series: Series) -> str:
     return place_of(series.tags.values())
 
 
+def placed(series: Series, text: str) -> str:
+    """A sentence with the place that it is about: “eu-west: …”; as it is without labels."""
+    where = place(series)
+    return f"{where}: {text}" if where else text
+
+
 def place_of(labels: Iterable[str]) -> str:
     """Label values in one line.
 

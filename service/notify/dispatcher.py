@@ -228,6 +228,8 @@ class Dispatcher:
             log.info("notification sent", **facts)
         elif outcome.reason is Reason.DEAD:
             log.error("notification not delivered", reason=outcome.explanation, **facts)
+        elif outcome.reason is Reason.SILENCED:
+            log.info("notification silenced", reason=outcome.explanation, **facts)
         else:
             log.warning(f"notification {outcome.reason}", reason=outcome.explanation, **facts)
 
@@ -240,6 +242,8 @@ class Dispatcher:
         if outcome.reason is Reason.HELD:
             due_at = now + outcome.delay
             return await self._outbox.release(claim, due_at=due_at, reason=outcome.explanation)
+        if outcome.quiet is not None:
+            return await self._outbox.mark_silenced(claim, outcome.quiet)
         if outcome.cancels:
             return await self._outbox.mark_cancelled(claim, outcome.explanation)
         return await self._outbox.mark_dead(claim, outcome.explanation)

@@ -1,6 +1,6 @@
 """The outbox: what is to be sent, in the database, written in the transaction that decided it.
 
-    pending ──claim──▶ sending(lease) ──▶ sent | retry | dead | cancelled
+    pending ──claim──▶ sending(lease) ──▶ sent | retry | silenced | dead | cancelled
        ▲                    │
        └──lease expired─────┘  with the same id, which every receiver that deduplicates gets
 
@@ -15,10 +15,13 @@ from typing import Any
 from sqlalchemy import and_, func, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from service.alerts.quiet import in_force, last_end
+from service.alerts.records import alert_of
 from service.domain.alerts import EventKind
 from service.domain.clock import Clock
 from service.domain.errors import Conflict
 from service.domain.notifications import DeliveryState, Notification
+from service.domain.silences import Quiet
 from service.notify.rows import (
     LANE_CLAIM,
     WAITING,
@@ -37,6 +40,7 @@ from service.notify.rows import (
 )
 from service.security import audit
 from service.storage.sql.engine import Database
+from service.storage.sql.statements import lock_tenant
 from service.storage.sql.tables import alert_events, alerts, outbox
 
 #: Who the timeline says it was.
@@ -164,6 +168,31 @@ class Outbox:
         """Nobody needs it any more. The timeline says why; False if it is no longer ours."""
         return await self._give_up(claim, DeliveryState.CANCELLED, reason, burnt=0)
 
+    async def mark_silenced(self, claim: Claim, quiet: Quiet) -> bool:
+        """It waits, untried, for the end of the silences. The timeline says so once.
+
+        False if the claim is no longer ours.
+        """
+        now = self._clock.now()
+        tenant = claim.notification.tenant
+        async with self._database.begin() as connection:
+            # Whoever ends one meanwhile wakes what waits, and this may not wait yet.
+            await lock_tenant(connection, tenant)
+            until = await last_end(connection, tenant, quiet.ids)
+            before = await one(connection, tenant, claim.notification.id)
+            ours = await self._finish(
+                connection,
+                claim,
+                state=DeliveryState.SILENCED,
+                due_at=max(now, until),
+                last_error=quiet.text[:_ERROR_MAX],
+            )
+            if ours and before.last_error != quiet.text[:_ERROR_MAX]:
+                await self._tell(
+                    connection, claim.notification, EventKind.SUPPRESSED, now, **quiet.detail
+                )
+        return ours
+
     async def release(
         self, claim: Claim, *, due_at: float | None = None, reason: str | None = None
     ) -> bool:
@@ -184,7 +213,7 @@ class Outbox:
                 .where(
                     outbox.c.tenant == tenant,
                     outbox.c.channel == channel,
-                    outbox.c.state.in_(WAITING),
+                    outbox.c.state.in_((DeliveryState.PENDING, DeliveryState.RETRY)),
                     outbox.c.due_at < until,
                 )
                 .values(state=DeliveryState.RETRY, due_at=until, last_error=reason[:_ERROR_MAX])
@@ -205,13 +234,16 @@ class Outbox:
         return min((at for at in (waiting, leased) if at is not None), default=None)
 
     async def alert_status(self, tenant: str, alert_id: str) -> AlertStatus | None:
-        """What has become of an alert, None if it is gone."""
-        query = select(alerts.c.resolved_at, alerts.c.acknowledged_at).where(
-            alerts.c.tenant == tenant, alerts.c.id == alert_id
-        )
+        """What has become of an alert and what keeps it quiet now, None if it is gone."""
+        now = self._clock.now()
+        query = select(alerts).where(alerts.c.tenant == tenant, alerts.c.id == alert_id)
         async with self._database.read() as connection:
-            row = (await connection.execute(query)).one_or_none()
-        return AlertStatus(row.resolved_at, row.acknowledged_at) if row else None
+            row = (await connection.execute(query)).mappings().one_or_none()
+            if row is None:
+                return None
+            silences = await in_force(connection, tenant, now)
+        alert = alert_of(row)
+        return AlertStatus(alert.resolved_at, alert.acknowledged_at, silences.keeps(alert))
 
     async def list(
         self,
@@ -329,7 +361,7 @@ class Outbox:
         notification: Notification,
         kind: EventKind,
         at: float,
-        **more: str,
+        **more: object,
     ) -> None:
         if notification.alert_id is None:
             return

@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.domain.errors import InvalidInput, NotFound
 from service.domain.notifications import DeliveryState, Notification, NotificationKind
+from service.domain.silences import Quiet
 from service.storage.sql.tables import outbox
 
 #: Rows of one tenant's channel that a single claim takes at most.
@@ -18,7 +19,7 @@ LANE_CLAIM = 4
 _WINDOW = 2000
 
 #: States in which a row waits for its time.
-WAITING = (DeliveryState.PENDING, DeliveryState.RETRY)
+WAITING = (DeliveryState.PENDING, DeliveryState.RETRY, DeliveryState.SILENCED)
 #: States in which a row is not finished.
 OPEN = (*WAITING, DeliveryState.SENDING)
 
@@ -65,10 +66,11 @@ class DeliveryFilter:
 
 @dataclass(frozen=True, slots=True)
 class AlertStatus:
-    """What has become of the alert since the row was written."""
+    """What has become of the alert since the row was written, and what keeps it quiet now."""
 
     resolved_at: float | None
     acknowledged_at: float | None
+    quiet: Quiet | None = None
 
 
 def due(now: float) -> Any:

@@ -13,6 +13,7 @@ from enum import StrEnum
 import structlog
 
 from service.domain.notifications import Notification, NotificationKind
+from service.domain.silences import Quiet
 from service.notify.channels.base import Channel, ChannelType, Permanent, Retryable
 from service.notify.messages import compose
 from service.notify.retry import retry_delay
@@ -34,6 +35,7 @@ class Reason(StrEnum):
     RESOLVED = "resolved"  # over before the escalation went out
     STALE = "stale"  # over, and more than an hour late
     GONE = "gone"  # the alert itself was deleted
+    SILENCED = "silenced"  # waits for the end of a silence
     HELD = "held"  # the channel rests after failures; nothing was tried
 
 
@@ -48,12 +50,16 @@ _EXPLAINED = {
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a turn ended. `delay` (seconds) is set for retries, `explanation` for all but sent."""
+    """How a turn ended. `delay` (seconds) is set for retries, `explanation` for all but sent.
+
+    `quiet` is set for what is silenced.
+    """
 
     reason: Reason
     explanation: str = ""
     delay: float = 0.0
     channel: str = "unknown"  # its type
+    quiet: Quiet | None = None
 
     @property
     def cancels(self) -> bool:
@@ -66,7 +72,8 @@ def unwanted(notification: Notification, alert: AlertStatus | None, now: float) 
 
     Escalations stop for an answer. A firing message goes out even if the alert is over by now
     (it happened, and its resolve follows), unless it is more than an hour late: then it would
-    alarm someone about what has long passed, and the resolve tells the whole story.
+    alarm someone about what has long passed, and the resolve tells the whole story. While the
+    alert is silenced nothing of it goes out, its end included.
     """
     if notification.alert_id is None:
         return None
@@ -76,11 +83,12 @@ def unwanted(notification: Notification, alert: AlertStatus | None, now: float) 
     if notification.kind is NotificationKind.ESCALATED:
         if alert.acknowledged_at is not None:
             return Reason.ACKNOWLEDGED
-        return Reason.RESOLVED if over else None
+        if over:
+            return Reason.RESOLVED
     late = now - notification.created_at > STALE_FIRING_SECONDS
     if notification.kind is NotificationKind.FIRING and over and late:
         return Reason.STALE
-    return None
+    return Reason.SILENCED if alert.quiet is not None else None
 
 
 async def judge(
@@ -97,6 +105,8 @@ async def judge(
         log.warning("alert unknown, sending", notification=notification.id, error=str(error))
         return None
     reason = unwanted(notification, alert, now)
+    if reason is Reason.SILENCED and alert is not None and alert.quiet is not None:
+        return Outcome(reason, alert.quiet.text, quiet=alert.quiet)
     return Outcome(reason, _EXPLAINED[reason]) if reason else None
 
 

@@ -7,6 +7,7 @@ import csv
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,8 @@ from service.storage.columns import Times, Values
 
 #: A number from here on is no time in seconds: the year 5138.
 _SECONDS_MAX = 1e11
+#: So many rows are taken from the file together.
+_ROWS_AT_ONCE = 4096
 _MISSING = frozenset({"", "nan", "null", "na", "none"})
 
 
@@ -49,21 +52,40 @@ def read_table(path: Path, names: Sequence[str]) -> Table:
         if not header:
             raise InvalidInput(f"{path}: line 1: there is no header")
         places = [_place(path, header, name) for name in names]
-        width, rows, lines = len(header), [], []
-        for row in reader:
-            if not row:  # an empty line
-                continue
-            if len(row) != width:
-                raise InvalidInput(
-                    f"{path}: line {reader.line_num}: has {len(row)} "
-                    f"{'field' if len(row) == 1 else 'fields'}, the header has {width}"
-                )
-            rows.append([row[place] for place in places])
-            lines.append(reader.line_num)
+        columns: list[list[str]] = [[] for _ in names]
+        lines: list[int] = []
+        # a field in quotes may go over lines; without any, each line is a row
+        at_once = 1 if '"' in text else _ROWS_AT_ONCE
+        while rows := list(islice(reader, at_once)):
+            first = reader.line_num - len(rows) + 1
+            if any(len(row) != len(header) for row in rows):
+                rows, own = _full(path, rows, first, len(header))
+                lines += own
+            else:
+                lines += range(first, first + len(rows))
+            for column, place in zip(columns, places, strict=True):
+                column += [row[place] for row in rows]
     except csv.Error as error:
         raise InvalidInput(f"{path}: line {reader.line_num}: {error}") from error
-    columns = [list(column) for column in zip(*rows, strict=True)] or [[] for _ in names]
     return Table(path, dict(zip(names, columns, strict=True)), lines)
+
+
+def _full(
+    path: Path, rows: list[list[str]], first: int, width: int
+) -> tuple[list[list[str]], list[int]]:
+    """The rows that are not empty lines, and on which line they end; the first on `first`."""
+    kept, lines = [], []
+    for line, row in enumerate(rows, first):
+        if not row:
+            continue
+        if len(row) != width:
+            raise InvalidInput(
+                f"{path}: line {line}: has {len(row)} "
+                f"{'field' if len(row) == 1 else 'fields'}, the header has {width}"
+            )
+        kept.append(row)
+        lines.append(line)
+    return kept, lines
 
 
 def _place(path: Path, header: list[str], name: str) -> int:
@@ -84,7 +106,10 @@ def times(table: Table, name: str) -> Times:
     wrong = ~(np.abs(seconds) < _SECONDS_MAX)
     if wrong.any():
         row = int(wrong.argmax())
-        raise table.wrong(row, f"timestamp {text[row]!r} is no Unix time in seconds")
+        reason = f"timestamp {text[row]!r} is no Unix time in seconds"
+        if _SECONDS_MAX <= seconds[row] < 1000 * _SECONDS_MAX:
+            reason += "; are these milliseconds?"
+        raise table.wrong(row, reason)
     return np.round(seconds * 1000).astype(np.int64)
 
 

@@ -1,6 +1,6 @@
 """Selectors: `play_rate{region="eu", cdn!~"test.*"}`, parsed by PromQL's own grammar."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 
 import promql_parser
@@ -79,6 +79,16 @@ def _matches(matcher: Matcher, value: str) -> bool:
 def matches(selector: Selector, series: Series) -> bool:
     """Whether every matcher accepts the series."""
     return all(_matches(m, series.label(m.name)) for m in selector.matchers)
+
+
+def accepts(matchers: Iterable[Matcher], labels: Mapping[str, str]) -> bool:
+    """Whether every matcher accepts the labels; one that is absent counts as empty."""
+    return all(_matches(m, labels.get(m.name, "")) for m in matchers)
+
+
+def check_pattern(pattern: str) -> None:
+    """`InvalidInput` says what is wrong with a regular expression."""
+    _compiled(pattern)
 
 
 def select(candidates: Iterable[Series], selector: Selector | None) -> list[Series]:

@@ -17,7 +17,7 @@ from service.domain.confidence import PAGES_FROM
 from service.domain.feedback import moved
 from service.domain.rules import Rule
 from service.domain.series import ALERT, EXPECTED, EXPECTED_LOWER, EXPECTED_UPPER, SCORE, Series
-from service.rules.rates import Rate, RowRates
+from service.rules.inflow import NOTHING, Inflow, Inflows
 from service.rules.sight import UNKNOWN, Sight, Verdict, about, finite
 from service.storage.columns import Times, Values
 
@@ -37,11 +37,11 @@ class Anomalies:
 
     rule: Rule
     sight: Sight
-    rates: RowRates
+    inflows: Inflows
     default: float
     confidence: Confidence | None = None
     factors: Mapping[str, float] = field(default_factory=dict)
-    _rate: Rate = field(default_factory=lambda: Rate(0.0, 0))
+    _inflow: Inflow = NOTHING
     _rarest: float = np.inf
 
     def prepare(self, selected: Sequence[Series]) -> None:
@@ -49,9 +49,9 @@ class Anomalies:
         if self.rule.alert_budget is None:
             return
         able = [series for series in selected if self._sure(series)]
-        self._rate = self.rates.of(self.sight, self.rule.query, able)
-        if self._rate.series:
-            self._rarest = rarest(self.rule.alert_budget, self._rate.rows)
+        self._inflow = self.inflows.of(self.sight, self.rule.query, able)
+        if self._inflow.series:
+            self._rarest = rarest(self.rule.alert_budget, self._inflow.rows_a_week)
 
     def judge(self, series: Series) -> Verdict:
         """Whether an anomaly goes on."""
@@ -125,20 +125,13 @@ class Anomalies:
 
     def _aligned(self, series: int | None, t: Times) -> Values:
         """The values of a series at exactly the times (n,), NaN where there is none."""
-        found = np.full(len(t), np.nan)
         if series is None or not len(t):
-            return found
-        own = self.sight.window(series, int(t[0]), int(t[-1]))
-        if len(own.t):
-            place = np.minimum(np.searchsorted(own.t, t), len(own.t) - 1)
-            same = own.t[place] == t
-            found[same] = own.v[place[same]]
-        return found
+            return np.full(len(t), np.nan)
+        return self.sight.window(series, int(t[0]), int(t[-1])).at(t)
 
     def _rare(self, series: Series, at: int, rarity: float) -> str:
-        many = "1 series" if self._rate.series == 1 else f"{self._rate.series:,} series"
-        often = _often((1.0 - rarity) * self._rate.rows)
-        said = f"unlike its past, as happens {often} over {many}"
+        often = _often((1.0 - rarity) * self._inflow.rows_a_week)
+        said = f"unlike its past, as happens {often} over {self._inflow.series:,} series"
         seen = self.sight.last(series.id, at)
         value = None if seen is None else finite(seen[1])
         low, middle, upp = (

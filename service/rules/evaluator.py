@@ -14,8 +14,8 @@ from service.domain.series import FORECAST, MatchType, Selector, Series
 from service.query.selector import matches
 from service.rules.anomalies import Anomalies, Confidence
 from service.rules.changes import Changes, ChangesSeen
+from service.rules.inflow import Inflows
 from service.rules.peers import PeerGroups
-from service.rules.rates import RowRates
 from service.rules.sight import UNKNOWN, HeadReader, Sight, Verdict, finite
 
 #: A series that is silent for longer has ended; `no_data` says nothing about it any more.
@@ -45,13 +45,13 @@ class Judgement:
 class SeriesIndex:
     """Remembers which series a selector accepts, as long as a tenant has no new ones.
 
-    Keep one per worker; without it every evaluation looks at every series. `rates` remembers how
-    many rows they bring, `changes` when their level changed.
+    Keep one per worker; without it every evaluation looks at every series. `inflows` remembers
+    how many rows they bring, `changes` when their level changed.
     """
 
     def __init__(self) -> None:
         self._tenants: dict[str, _Selections] = {}
-        self.rates = RowRates()
+        self.inflows = Inflows()
         self.changes = ChangesSeen()
 
     def select(self, tenant: str, known: Mapping[int, Series], selector: Selector) -> list[Series]:
@@ -64,7 +64,7 @@ class SeriesIndex:
     def forget(self, tenant: str) -> None:
         """A tenant is judged elsewhere now."""
         self._tenants.pop(tenant, None)
-        self.rates.forget(tenant)
+        self.inflows.forget(tenant)
         self.changes.forget(tenant)
 
 
@@ -129,7 +129,7 @@ def evaluate(
     judge: Callable[[Series], Verdict]
     if rule.condition is Condition.ANOMALY:
         anomalies = Anomalies(
-            rule, sight, index.rates, anomaly_threshold, confidence, factors or {}
+            rule, sight, index.inflows, anomaly_threshold, confidence, factors or {}
         )
         anomalies.prepare(found)
         judge = anomalies.judge

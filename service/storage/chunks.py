@@ -59,6 +59,20 @@ call('XTRIM', KEYS[3], 'MINID', ARGV[2])
 return 1
 """
 
+# KEYS: chunks.  ARGV: bytes.  Answers the end of each chunk, of one with sealed blocks all of it.
+# Whether there are any its eighth byte says.
+_TAILS = """
+local found = {}
+for i, key in ipairs(KEYS) do
+  if redis.call('GETRANGE', key, 7, 7) == string.char(128) then
+    found[i] = redis.call('GET', key)
+  else
+    found[i] = redis.call('GETRANGE', key, -tonumber(ARGV[1]), -1)
+  end
+end
+return found
+"""
+
 #: A late sample's chunk is sealed again after this, with those that came along meanwhile.
 _SEAL_AGAIN_MS = 60_000
 #: Keys asked for in one MGET; a reply of more would hold the store up for others.
@@ -147,6 +161,7 @@ class ChunkReader:
         self._redis = redis
         self._shards = shards
         self._bucket_ms = bucket_ms
+        self._tails = redis.register_script(_TAILS)
 
     @property
     def bucket_ms(self) -> int:
@@ -168,15 +183,43 @@ class ChunkReader:
         self, tenant: str, wanted: Mapping[int, Sequence[int]]
     ) -> dict[int, Columns]:
         """The same of whole buckets, which ascend: those that are named for each series."""
+        names = self._names(tenant, wanted)
+        raw: list[bytes | None] = []
+        for first in range(0, len(names), _KEYS_AT_ONCE):
+            raw += await ask(self._redis, "MGET", *names[first : first + _KEYS_AT_ONCE])
+        return self._found(wanted, names, raw)
+
+    async def read_tails(
+        self, tenant: str, wanted: Mapping[int, Sequence[int]], rows: int
+    ) -> dict[int, Columns]:
+        """The newest `rows` samples or more of each bucket that is named for a series, ascending.
+
+        Of chunks that are not sealed no more is asked of the store. By arrival, not by time: of a
+        series with late samples a few of those are missing.
+        """
+        names = self._names(tenant, wanted)
+        raw: list[bytes | None] = []
+        for first in range(0, len(names), _KEYS_AT_ONCE):
+            part = names[first : first + _KEYS_AT_ONCE]
+            async with store_errors():
+                raw += await self._tails(keys=part, args=[rows * POINT.itemsize])
+        return self._found(wanted, names, raw)
+
+    def _names(self, tenant: str, wanted: Mapping[int, Sequence[int]]) -> list[str]:
         prefix = keys.chunk_prefix(keys.shard_of(tenant, self._shards)) + f"{tenant}:"
-        names = [
+        return [
             f"{head}{bucket}"
             for head, buckets in ((f"{prefix}{i:016x}:", b) for i, b in wanted.items())
             for bucket in buckets
         ]
-        raw: list[bytes | None] = []
-        for first in range(0, len(names), _KEYS_AT_ONCE):
-            raw += await ask(self._redis, "MGET", *names[first : first + _KEYS_AT_ONCE])
+
+    def _found(
+        self,
+        wanted: Mapping[int, Sequence[int]],
+        names: Sequence[str],
+        raw: Sequence[bytes | None],
+    ) -> dict[int, Columns]:
+        """Samples by series from the values of their chunks."""
         found, at = {}, 0
         for series, buckets in wanted.items():
             end = at + len(buckets)

@@ -31,6 +31,15 @@ class Columns(NamedTuple):
         a, b = np.searchsorted(self.t, [start_ms, end_ms + 1])
         return Columns(self.t[a:b], self.v[a:b])
 
+    def at(self, t: Times) -> Values:
+        """The values at exactly the times `t` (n,), NaN where there is no sample."""
+        found = np.full(len(t), np.nan)
+        if len(self.t):
+            place = np.minimum(np.searchsorted(self.t, t), len(self.t) - 1)
+            same = self.t[place] == t
+            found[same] = self.v[place[same]]
+        return found
+
     def pack(self) -> bytes:
         """As 16-byte records of a chunk."""
         points = np.empty(len(self.t), POINT)

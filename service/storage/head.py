@@ -14,18 +14,25 @@ _EMPTY: Mapping[int, Series] = MappingProxyType({})
 _NEVER = int(np.iinfo(np.int64).min)
 
 
+#: A buffer grows by this share beyond what is kept before the oldest samples go.
+_SPARE = 0.25
+#: What models say is looked back on for less long than what was recorded: this share of it is kept.
+_DERIVED, DERIVED_MIN = 8, 512
+
+
 class _Buffer:
-    """Ascending unique timestamps with values, newest `size` kept; grows to twice that.
+    """Ascending unique timestamps with values, newest `size` kept; grows by a quarter beyond that.
 
     Threads read while the event loop writes: what a view shows is never written again, and the
     whole state is replaced in one assignment.
     """
 
-    __slots__ = ("_newest", "_state", "size")
+    __slots__ = ("_most", "_newest", "_state", "size")
 
     def __init__(self, size: int) -> None:
         self.size = size
-        self._state = _room(min(64, 2 * size))
+        self._most = size + max(1, int(_SPARE * size))
+        self._state = _room(min(_FIRST, self._most))
         self._newest = _NEVER
 
     def view(self) -> Columns:
@@ -61,13 +68,17 @@ class _Buffer:
         if not in_order or end > len(old_t):
             old = Columns(old_t[:n], old_v[:n])
             t, v = _append(old, t, v) if in_order else _merge(old, t, v)
-            if len(t) > 2 * self.size:
+            if len(t) > self._most:
                 t, v = t[-self.size :], v[-self.size :]
-            old_t, old_v, n = _room(max(len(t), min(2 * self.size, max(64, 2 * len(t)))))
+            old_t, old_v, n = _room(max(len(t), min(self._most, max(_FIRST, 2 * len(t)))))
             end = len(t)
         old_t[n:end], old_v[n:end] = t, v
         self._newest = int(old_t[end - 1])
         self._state = (old_t, old_v, end)
+
+
+#: Room for samples that a buffer has at first; many series are short.
+_FIRST = 64
 
 
 def _room(size: int) -> tuple[np.ndarray, np.ndarray, int]:
@@ -87,10 +98,15 @@ def _merge(old: Columns, t: np.ndarray, v: np.ndarray) -> tuple[np.ndarray, np.n
 
 
 class Head:
-    """Recent samples by tenant and series; `size` newest of each are kept at least."""
+    """Recent samples by tenant and series; `size` newest of each are kept at least.
+
+    Of what models say an eighth of that, at least `DERIVED_MIN`: to a series there are seven more.
+    """
 
     def __init__(self, size: int) -> None:
         self._size = size
+        #: Newest samples that are kept of what models say.
+        self.derived_size = min(size, max(DERIVED_MIN, size // _DERIVED))
         self._series: dict[str, dict[int, Series]] = {}
         self._buffers: dict[str, dict[int, _Buffer]] = {}
 
@@ -134,7 +150,7 @@ class Head:
         for series, a, b, first, last, value, in_order in of_groups:
             buffer = buffers.get(series)
             if buffer is None:
-                buffer = buffers[series] = _Buffer(self._size)
+                buffer = buffers[series] = self._made(tenant, series)
             if b - a == 1:
                 buffer.add(first, value)
             elif in_order:
@@ -146,7 +162,14 @@ class Head:
         """Add samples of one series."""
         if len(columns.t):
             buffers = self._buffers.setdefault(tenant, {})
-            buffers.setdefault(series, _Buffer(self._size)).extend(*columns)
+            buffer = buffers.get(series)
+            if buffer is None:
+                buffer = buffers[series] = self._made(tenant, series)
+            buffer.extend(*columns)
+
+    def _made(self, tenant: str, series: int) -> _Buffer:
+        known = self._series.get(tenant, _EMPTY).get(series)
+        return _Buffer(self.derived_size if known is not None and known.is_derived else self._size)
 
     def columns(self, tenant: str, series: int) -> Columns:
         """All samples in memory."""
@@ -160,6 +183,8 @@ class Head:
     def last(self, tenant: str, series: int, at_ms: int) -> tuple[int, float] | None:
         """The newest sample with t <= `at_ms`, as (milliseconds, value)."""
         t, v = self.columns(tenant, series)
+        if len(t) and t[-1] <= at_ms:  # nearly always
+            return int(t[-1]), float(v[-1])
         i = int(np.searchsorted(t, at_ms, side="right")) - 1
         return (int(t[i]), float(v[i])) if i >= 0 else None
 

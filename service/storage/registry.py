@@ -1,5 +1,6 @@
 """Which series a tenant has: id → labels and type, in Redis, with a bounded memory of it."""
 
+import asyncio
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
@@ -13,6 +14,8 @@ from service.storage import keys
 from service.storage.redis import ask, store_errors
 
 _TYPES = tuple(MetricType)
+#: Entries of a registry that are decoded without giving way; a tenant has a hundred thousand.
+_DECODED_AT_ONCE = 2000
 
 # KEYS: hash, version, the shard's tenants, new series.  ARGV: tenant, limit, new series a minute
 # (-1: no limit), then id and value of each series.  Answers the milliseconds until there is a token
@@ -170,9 +173,11 @@ class SeriesRegistry:
         entries: dict[bytes, bytes] = await ask(self._redis, "HGETALL", name)
         series = {}
         before = known.series if known else {}
-        for raw_id, value in entries.items():
+        for count, (raw_id, value) in enumerate(entries.items(), 1):
             number = int.from_bytes(raw_id, "big")
             series[number] = before.get(number) or decode(raw_id, value)
+            if count % _DECODED_AT_ONCE == 0:
+                await asyncio.sleep(0)  # others have their turn
         self._known[tenant, derived] = _Known(version, series)
         return series
 

@@ -26,6 +26,7 @@ from service.storage.head import Head
 from service.storage.wake import wait_for
 from service.wiring import Wiring
 from service.worker.keeper import Keeper
+from service.worker.lateness import watch_loop
 from service.worker.shards import Shards
 
 log = structlog.get_logger(__name__)
@@ -39,6 +40,8 @@ _SEAL_SECONDS = 5.0
 _SPARE_SECONDS = 2.0
 #: Of the time, what judging a tenant's series without a model takes at most.
 _COLD_SHARE = 0.2
+#: Series that are written together: what is done for more would hold up the event loop.
+_WRITTEN_AT_ONCE = 4000
 #: Samples in the picture of a notification.
 _CHART_POINTS = 288
 
@@ -84,6 +87,7 @@ class Worker:
                 steps.append((partial(self._keeper.follow, shard), "store"))
             loops = [group.create_task(self._repeat(step, name)) for step, name in steps]
             hearing = [
+                group.create_task(watch_loop()),
                 group.create_task(self._hear_rules()),
                 group.create_task(self._hear_models()),
             ]
@@ -184,10 +188,7 @@ class Worker:
                 raise
 
     async def _score_tenant(self, tenant: str, ids: set[int]) -> None:
-        known = self.head.series(tenant)
-        trained = await asyncio.to_thread(self._w.scorer.trained, tenant)
-        work = [known[i] for i in ids & trained if i in known]
-        cold = self._w.cold_scorer.candidates(tenant, ids - trained, known)
+        trained, work, cold = await asyncio.to_thread(self._due, tenant, ids)
         if not work and not cold:
             return
         if not self._shards.owns(tenant):  # for now; if it is gone for good, so is its head
@@ -206,11 +207,18 @@ class Worker:
                 telemetry.POINTS_SCORED.inc(len(found[0][1].t))
             self._cold_again[tenant] = time.monotonic() + (time.monotonic() - turn) / _COLD_SHARE
         telemetry.SCORING_SECONDS.observe(time.perf_counter() - begun)
-        if written:
-            await self._w.writer.write(tenant, written)
+        for first in range(0, len(written), _WRITTEN_AT_ONCE):
+            await self._w.writer.write(tenant, written[first : first + _WRITTEN_AT_ONCE])
         self._scored.update(scored)
         if waiting:
             self._shown(tenant, waiting)
+
+    def _due(self, tenant: str, ids: set[int]) -> tuple[frozenset[int], list[Series], list[Series]]:
+        """The series of a tenant that have models, and which of these ids are, and are not yet."""
+        known = self.head.series(tenant)
+        trained = self._w.scorer.trained(tenant)
+        work = [known[i] for i in ids & trained if i in known]
+        return trained, work, self._w.cold_scorer.candidates(tenant, ids - trained, known)
 
     def _score(
         self, tenant: str, work: list[Series]
@@ -293,6 +301,7 @@ class Worker:
         confidence = await self._w.standings.of(tenant)
         errors: dict[str, str] = {}
         quiet: dict[str, str] = {}
+        begun = time.perf_counter()
         for rule in rules:
             try:
                 judgements = await asyncio.to_thread(self._evaluate, rule, tenant, now, confidence)
@@ -314,6 +323,7 @@ class Worker:
                 log.exception("rule failed", tenant=tenant, rule=rule.name)
             else:
                 telemetry.RULES_EVALUATED.inc()
+        telemetry.JUDGING_SECONDS.observe(time.perf_counter() - begun)
         await self._w.engine.retire(tenant, {rule.id for rule in rules}, now)
         told = quiet | self._w.engine.held(tenant) | errors
         await self._w.rule_health.report(tenant, told)

@@ -6,11 +6,12 @@ import os
 import socket
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 import structlog
 
 from service.domain.errors import OffbeatError, Unavailable
+from service.domain.series import FORECAST, FORECAST_LOWER, FORECAST_UPPER, Series
 from service.storage import keys
 from service.storage.head import Head
 from service.storage.lease import Leases
@@ -19,7 +20,10 @@ from service.wiring import Wiring
 log = structlog.get_logger(__name__)
 
 _DAY_MS = 86_400_000
-_SERIES_AT_ONCE = 500
+_SERIES_AT_ONCE = 100
+_FORECASTS = (FORECAST, FORECAST_LOWER, FORECAST_UPPER)
+#: Samples that tell what models said of late.
+_RECALLED = 64
 
 
 class Shards:
@@ -154,17 +158,34 @@ class Shards:
         series = await self._w.registry.all(tenant)
         self.head.drop(tenant)
         self.head.add_series(tenant, series)
-        own = [i for i, s in series.items() if not s.is_derived]
-        derived = [i for i, s in series.items() if s.is_derived]
+        # in a thread, as there may be a hundred thousand, and other shards' leases do not wait
+        derived = await asyncio.to_thread(lambda: [s for s in series.values() if s.is_derived])
+        own = list(series.keys() - {s.id for s in derived})
         buckets = self._w.retention_ms // self._w.bucket_ms + 1
         reach = 2
-        # What models wrote is needed only to know up to when they have written.
-        await self._load(tenant, derived, reach, enough=1)
+        await self._recall(tenant, derived)
         while own and reach < buckets:
             own = await self._load(tenant, own, reach, self._w.settings.metrics_buffer_size)
             reach *= 4
         await self._load(tenant, own, buckets, enough=1)
         return series.keys()
+
+    async def _recall(self, tenant: str, derived: Sequence[Series]) -> None:
+        """Read into the head what models said of late: up to when, and what of it goes on."""
+        now_ms = round(self._w.clock.now() * 1000)
+        newest, last = now_ms // self._w.bucket_ms, (now_ms + _DAY_MS) // self._w.bucket_ms
+        for first in range(0, len(derived), _SERIES_AT_ONCE):
+            some = derived[first : first + _SERIES_AT_ONCE]
+            there = {
+                s.id: range(newest, (last if s.name.endswith(_FORECASTS) else newest) + 1)
+                for s in some
+            }
+            found = await self._w.chunks.read_tails(tenant, there, self.head.derived_size)
+            few = [i for i, columns in found.items() if len(columns.t) < _RECALLED]
+            before: dict[int, Sequence[int]] = dict.fromkeys(few, (newest - 1,))
+            for part in (await self._w.chunks.read_tails(tenant, before, _RECALLED), found):
+                for i, columns in part.items():
+                    self.head.put(tenant, i, columns)
 
     async def _load(self, tenant: str, ids: list[int], buckets: int, enough: int) -> list[int]:
         """Read the newest buckets of series into the head; those with less than `enough`."""

@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 
 from service.alerts.acknowledge import acknowledge
-from service.alerts.feedback import INCIDENT_SECONDS, Feedback, Incidents
+from service.alerts.feedback import Feedback
+from service.alerts.incidents import INCIDENT_SECONDS, Incidents
 from service.domain.alerts import Alert
 from service.domain.errors import Conflict, NotFound
 from service.domain.feedback import HALF_LIFE_SECONDS, Verdict
@@ -117,7 +118,7 @@ async def test_a_worker_reads_when_it_is_told_to_or_a_minute_later(quick: Bench)
 
 
 async def left_out(bench: Bench, since: float = 0.0) -> dict[str, list[tuple[float, float]]]:
-    found = await incidents(bench).left_out(TENANT, since)
+    found = await incidents(bench).left_out(TENANT, since, [])
     return {name: [(begin - START, end - START) for begin, end in t] for name, t in found.items()}
 
 
@@ -138,7 +139,7 @@ async def test_models_leave_out_what_somebody_took_for_an_incident(bench: Bench)
     await told.give(TENANT, us.id, NOISE, actor="bob")
     await told.give(TENANT, eu.id, EXPECTED, actor="ann")  # acknowledged, and ordinary after all
     assert await left_out(bench) == {}
-    assert await incidents(bench).left_out("other", 0.0) == {}
+    assert await incidents(bench).left_out("other", 0.0, []) == {}
 
 
 async def test_an_incident_begins_when_the_condition_first_held(quick: Bench) -> None:
@@ -161,5 +162,5 @@ async def test_alerts_about_a_forecast_say_nothing_against_their_time(quick: Ben
     (alert,) = await fired(quick)
     await acknowledge(quick.database, TENANT, alert.id, actor="ann", now=START)
     ahead = replace(RULE, condition=Condition.FORECAST)
-    assert await incidents(quick, ahead).left_out(TENANT, 0.0) == {}
-    assert await incidents(quick, replace(ahead, id="r2")).left_out(TENANT, 0.0) != {}
+    assert await incidents(quick, ahead).left_out(TENANT, 0.0, []) == {}
+    assert await incidents(quick, replace(ahead, id="r2")).left_out(TENANT, 0.0, []) != {}

@@ -92,6 +92,7 @@ async def test_one_with_its_timeline(
         "resolved_at": None,
         "acknowledged_at": "2023-11-14T22:13:50Z",
         "acknowledged_by": "responder:responder of acme",
+        "silenced_by": [],
         "url": f"http://127.0.0.1:8000/dashboard/{TENANT}#alert-{alert.id}",
     }
     assert [(event["at"], event["kind"]) for event in timeline] == [

@@ -1,12 +1,13 @@
 import json
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 from rich.console import Console
 
-from bench import detection, detection_report, pace
+from bench import detection, detection_report, pace, scoring
 from bench.baselines import BASELINES, alarms, limit_at
 from bench.corpora import Series, labels_of, nab, shipped, write
 from models.opinions import WARM
@@ -176,6 +177,16 @@ def test_many_series_together_are_measured():
     assert together.value > 0
 
 
+def test_scoring_in_bulk_is_measured(monkeypatch):
+    monkeypatch.setattr(scoring, "_ROWS", 400)
+    monkeypatch.setattr(scoring, "_DIFFERENT", 1)
+    figures = scoring.measure(20)
+    assert [figure.unit for figure in figures] == ["ms"] * 5 + ["µs", "kB"]
+    median, mean, slowest = (figure.value for figure in figures[2:5])
+    assert 0 < median <= slowest
+    assert figures[5].value == pytest.approx(mean / 20 * 1e3)
+
+
 def test_everything_is_shown_and_is_json():
     one = labelled()
     perfect, silent = stream(one, one.labels, one.labels), stream(one, np.zeros(len(one.values)))
@@ -197,6 +208,20 @@ def test_everything_is_shown_and_is_json():
     text = console.export_text()
     for part in ("web (2)", "61.5", "Gaussian z", "a walk", "NAB was left out", "✓✓"):
         assert part in text
+
+
+def test_a_corpus_of_which_nothing_was_found_is_named():
+    one = labelled()
+    nothing = replace(
+        detection.quality("web", "offbeat", [one], [stream(one, np.zeros(len(one.values)))]), ap=0.0
+    )
+    baselines = [replace(nothing, method=method, ap=0.5) for method in BASELINES]
+    console = Console(width=160, record=True, file=sys.stderr)
+    found = detection.Detection([nothing, *baselines], [], [], [], [])
+    detection_report.show(found, console)
+    (row,) = (line for line in console.export_text().splitlines() if "offbeat" in line)
+    assert "web (2)" in row
+    assert "✗" in row
 
 
 def test_marks():

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from playwright.async_api import Browser, Page, async_playwright
 
+from service.domain.silences import SilenceState
 from service.domain.tenants import Role
 from tests.support.music import evening
 
@@ -108,6 +109,66 @@ async def test_an_alert_is_acknowledged_with_one_press(chrome: Browser, site: Si
     assert kept.acknowledged_by == "responder:Mira"
     # The chart has lived through the refresh and can still be read.
     assert await page.locator(f"#chart-{alert} canvas").count() == 1
+    assert seen.complaints == []
+
+
+async def test_an_alert_is_silenced_with_a_word_why(chrome: Browser, site: Site) -> None:
+    alert = await evening(site.seed)
+    for viewport in (LAPTOP, PHONE):
+        seen = await visit(chrome, viewport=viewport)
+        page = seen.page
+        await seen.log_in(site.url, await site.key(Role.RESPONDER))
+        await seen.drawn()
+        await page.click(f"#silence-{alert} summary")
+        await page.fill(f"#comment-{alert}", "moving the")
+        await page.evaluate("document.activeElement.blur()")
+        await page.evaluate("document.querySelector('h1.state').textContent = 'old'")
+        await page.evaluate("htmx.trigger('#part', 'refresh')")
+        await page.wait_for_function(
+            "() => document.querySelector('h1.state').textContent !== 'old'"
+        )
+        assert await page.input_value(f"#comment-{alert}") == "moving the"
+        assert await overflow(page) <= 0
+        await page.locator(f"#comment-{alert}").press("End")
+        await page.locator(f"#comment-{alert}").press_sequentially(" database")
+        await page.keyboard.press("Enter")
+        told = page.locator(f"#hush-{alert}")
+        await told.wait_for()
+        assert "by Mira: moving the database" in await told.inner_text()
+        assert await page.locator(f"#silence-{alert}").count() == 0
+        assert "alert is silenced. By Mira, for another" in await page.inner_text("h1.state")
+        assert await overflow(page) <= 0
+        (made,), _ = await site.parts.silences.list("acme", SilenceState.ACTIVE)
+        assert {m.name: m.value for m in made.matchers} == {
+            "alertname": "Play starts",
+            "region": "eu-west",
+        }
+        assert (made.ends_at - made.starts_at, made.created_by) == (7200, "responder:Mira")
+        await page.click(f"#end-{alert}")
+        await page.locator(f"#silence-{alert}").wait_for()
+        assert "needs you" in await page.inner_text("h1.state")
+        assert seen.complaints == []
+        await page.context.close()
+
+
+async def test_people_say_what_an_alert_was_worth(chrome: Browser, site: Site) -> None:
+    alert = await evening(site.seed)
+    seen = await visit(chrome, viewport=PHONE)
+    page = seen.page
+    await seen.log_in(site.url, await site.key(Role.RESPONDER))
+    assert await page.locator(".worth").count() == 0
+    await page.click(f"#ack-{alert}")
+    await page.click(f"#noise-{alert}")
+    await page.locator(f"#noise-{alert}[aria-pressed=true]").wait_for()
+    assert "Noise, said Mira" in await page.inner_text(f"#alert-{alert} .worth")
+    (given,) = await site.parts.feedback.of_alert("acme", alert)
+    assert (given.verdict, given.actor) == ("noise", "responder:Mira")
+    await page.goto(f"{site.url}/dashboard/acme/alerts")
+    await page.click(f"#events-{alert} summary")
+    await page.click(f"#useful-{alert}")
+    await page.locator(f"#useful-{alert}[aria-pressed=true]").wait_for()
+    assert await page.locator(f"#events-{alert}[open]").count() == 1
+    assert await overflow(page) <= 0
     assert seen.complaints == []
 
 

@@ -11,12 +11,15 @@ import pytest
 
 from service.dashboard import pages
 from service.dashboard.sessions import safe_path
-from service.domain.series import Series
+from service.domain.feedback import Verdict
+from service.domain.series import Matcher, MatchType, Series
+from service.domain.silences import Draft
 from service.domain.tenants import Role
 from tests.support.music import evening
 from tests.support.seed import times
 
 Site = Any
+PLAYS = Series.of("play_starts", {"region": "eu-west"})
 
 
 @pytest.fixture
@@ -180,6 +183,42 @@ async def test_only_who_may_respond_sees_the_button(browser: httpx.AsyncClient, 
             shown = (await browser.get(f"/dashboard/acme{page}")).text
             assert (f'hx-put="/alerts/{alert}/acknowledge"' in shown) is expected
         browser.cookies.clear()
+
+
+async def test_a_silenced_alert_says_so_and_needs_nobody(
+    browser: httpx.AsyncClient, site: Site
+) -> None:
+    alert = await evening(site.seed)
+    evil = "<b>moving"
+    wanted = Draft(
+        (Matcher("region", MatchType.REGEX, "eu-.*"),), site.seed.now + 7200, f"{evil} the database"
+    )
+    made = await site.parts.silences.create("acme", wanted, "responder:Mira")
+    for role, may in ((Role.READER, False), (Role.RESPONDER, True)):
+        await log_in(browser, site, role)
+        for page in ("", "/alerts", f"/series/{PLAYS.hex}"):
+            shown = (await browser.get(f"/dashboard/acme{page}")).text
+            assert "by <b>Mira</b>: &lt;b&gt;moving the database" in shown, page
+            assert evil not in shown
+            assert (f'hx-delete="/silences/{made.id}"' in shown) is may
+            assert f'id="silence-{alert}"' not in shown
+        assert (
+            "alert is silenced.</strong> By Mira, for another"
+            in (await browser.get("/dashboard/acme")).text
+        )
+        browser.cookies.clear()
+    await site.parts.feedback.give("acme", alert, Verdict.NOISE, actor="responder:Jon")
+    await log_in(browser, site, Role.READER)
+    shown = (await browser.get("/dashboard/acme/alerts")).text
+    assert "Noise, said <b>Jon</b>" in shown
+    assert "aria-pressed" not in shown
+    await log_in(browser, site, Role.RESPONDER)
+    shown = (await browser.get("/dashboard/acme/alerts")).text
+    assert f'id="noise-{alert}" aria-pressed="true"' in shown
+    key = {"X-API-Key": await site.key(Role.READER)}
+    cards = (await browser.get("/analytics/dashboard/acme", headers=key)).json()["alerts"]
+    quiet = cards[0]["quiet"]
+    assert (quiet["ids"], quiet["by"]) == ([made.id], "responder:Mira")
 
 
 async def test_names_and_labels_are_text_and_never_markup(

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import structlog
 
 from models.synthetic import daily, noise, times, with_spike
 from service.detection.cold import NEWEST, ColdScorer
@@ -159,7 +160,7 @@ def test_models_words_are_no_candidates(head):
     assert scorer.candidates(TENANT, {CPU.id}, known) == [CPU]
 
 
-def test_one_batch_that_fails_is_counted_and_stops_no_other(head):
+def test_one_series_that_fails_is_named_and_harms_no_other(head):
     put(head, CPU, T[:40], noise(40))
     scorer = ColdScorer()
     broken = Series.of("broken")
@@ -173,9 +174,14 @@ def test_one_batch_that_fails_is_counted_and_stops_no_other(head):
         def series(self, tenant):
             return head.series(tenant)
 
-    assert list(scorer.score(TENANT, Broken(1), [broken], NOBODY, lambda _: 0)) == []
+    with structlog.testing.capture_logs() as lines:
+        found = dict(scorer.score(TENANT, Broken(1), [broken, CPU], NOBODY, lambda _: 0))
+    assert found.keys() == {CPU}
     assert scorer.failures == 1
-    assert list(scorer.score(TENANT, Broken(1), [CPU], NOBODY, lambda _: 0))
+    (line,) = lines
+    assert (line["event"], line["series"]) == ("cold scoring failed", broken.hex)
+    assert line["failed"] == 1
+    assert isinstance(line["exc_info"], Exception)
 
 
 def a_record(**fields):
@@ -223,6 +229,9 @@ async def test_confidence_of_trained_series_is_read_as_they_are_trained(
     assert await standings.of(TENANT) == {PEERS[0].id: pytest.approx(0.9)}
     assert await standings.of("other") == {}
     await records.put([replace(first, series_id=PEERS[1].hex, trained_at=1e9 + 60)])
+    with monkeypatch.context() as patched:
+        patched.setattr("service.detection.standing._LOOK_SECONDS", 3600.0)
+        assert set(await standings.of(TENANT)) == {PEERS[0].id}  # not asked again so soon
     assert set(await standings.of(TENANT)) == {PEERS[0].id, PEERS[1].id}
     # trained again, and looked at again
     await records.put([replace(first, trained_at=1e9 + 90_000, quality={"coverage": 0.75})])

@@ -3,6 +3,7 @@ import pytest
 
 from models.synthetic import daily, times
 from service.detection import counters
+from service.detection.explaining import explain
 from service.detection.fitting import FitOptions, train_series
 from service.detection.registry import ModelRegistry
 from service.detection.scoring import Scorer
@@ -38,7 +39,7 @@ def counted():
 
 
 @pytest.fixture
-def scorer(tmp_path, counted):
+def registry(tmp_path, counted):
     trained = train_series(counted.t[:ROWS], counted.v[:ROWS], FitOptions(12, counter=True))
     registry = ModelRegistry(tmp_path, b"k" * 32)
     manifest = {
@@ -49,6 +50,11 @@ def scorer(tmp_path, counted):
         "counter": True,
     }
     registry.save("acme", REQUESTS.hex, trained.arrays, manifest)
+    return registry
+
+
+@pytest.fixture
+def scorer(registry):
     return Scorer(registry)
 
 
@@ -75,4 +81,12 @@ def test_a_restart_is_no_news_and_a_standstill_is(scorer, counted):
     stuck = counted.v.copy()
     stuck[ROWS + 30 :] = stuck[ROWS + 29]
     assert score(scorer, Columns(counted.t, stuck))[SCORE].v[30:].max() > 0.999
-    assert scorer.explain("acme", REQUESTS, Columns(counted.t, stuck)).seen == 0
+
+
+def test_of_a_counter_the_rate_is_explained(registry, counted):
+    model = registry.load("acme", REQUESTS.hex)
+    stuck = np.minimum(counted.v, counted.v[ROWS + 30])
+    why = explain(model.detector, Columns(counted.t, stuck), model.counter)
+    assert why.seen == 0
+    assert why.expected > 0
+    assert explain(model.detector, Columns.empty(), model.counter) is None

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from models.synthetic import daily, times
+from service.detection import carrying
 from service.detection.fitting import FitOptions, train_series
 from service.detection.records import ModelState
 from service.detection.registry import ModelRegistry
@@ -106,7 +107,6 @@ def test_no_model_no_words(registry):
     assert scorer.score("umbrella", CPU, context(ROWS + 3), 0) == []
     assert scorer.score("acme", CPU.derived(SCORE), context(ROWS + 3), 0) == []
     assert scorer.score("acme", CPU, Columns.empty(), 0) == []
-    assert scorer.explain("acme", other, context(ROWS)) is None
     assert scorer.state("acme", other).state is ModelState.COLD
     assert scorer.failures == 0
 
@@ -121,14 +121,6 @@ def test_an_error_is_counted_and_remembered_not_raised(registry):
     assert state.error
     assert scorer.score("acme", CPU, context(ROWS + 3), 0)
     assert scorer.state("acme", CPU).state is ModelState.READY
-
-
-def test_the_newest_point_is_explained(registry):
-    strange = V[: ROWS + 3].copy()
-    strange[-1] += 50
-    explanation = Scorer(registry).explain("acme", CPU, Columns(T[: ROWS + 3], strange))
-    assert explanation.score > 0.99
-    assert explanation.t_ms == T[ROWS + 2]
 
 
 def test_a_replaced_model_is_noticed_and_kept_otherwise(registry, trained):
@@ -269,13 +261,31 @@ def test_a_sample_that_comes_late_is_seen(both):
     assert_same(scorer.score_all("acme", now), Scorer(registry, forecast_every=1000), now)
 
 
-def test_a_new_model_goes_on_in_place_of_the_old_one(both, trained):
+@pytest.mark.parametrize("first", [[], [ROWS + 2]], ids=["at once", "after a point"])
+def test_after_a_long_gap_a_series_is_judged_from_its_context(both, first):
+    registry, work = both
+    scorer = Scorer(registry, forecast_every=1000)
+    scorer.score_all("acme", work(ROWS + 1, ROWS + 2))
+    rows = np.r_[: ROWS + 2, np.array(first, int), ROWS + 85 : ROWS + 88]
+    now = work(ROWS + 2, ROWS + 88, rows)
+    assert_same(scorer.score_all("acme", now), Scorer(registry, forecast_every=1000), now)
+    rows = np.r_[rows, ROWS + 88]
+    now = work(ROWS + 88, ROWS + 89, rows)
+    assert_same(scorer.score_all("acme", now), Scorer(registry, forecast_every=1000), now)
+    assert scorer.failures == 0
+
+
+@pytest.mark.parametrize("announced", [True, False])
+def test_a_new_model_goes_on_in_place_of_the_old_one(both, trained, announced, monkeypatch):
     registry, work = both
     scorer = Scorer(registry)
     scorer.score_all("acme", work(ROWS + 1, ROWS + 2))
     other = train_series(T[:ROWS], V[:ROWS], FitOptions(horizon=12, seed=7))
     registry.save("acme", CPU.hex, other.arrays, manifest(other, version=2))
-    scorer.refresh("acme", CPU.hex)
+    if announced:
+        scorer.refresh("acme", CPU.hex)
+    else:
+        monkeypatch.setattr(carrying, "LOOK_AGAIN_SECONDS", 0.0)
     now = work(ROWS + 2, ROWS + 3)
     found = scorer.score_all("acme", now)
     old = ModelRegistry(registry.root.parent / "old", KEY)

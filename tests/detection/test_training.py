@@ -59,7 +59,7 @@ class Store:
     async def publish(self, topic: str, payload: str = "") -> None:
         self.woken.append((topic, payload))
 
-    async def left_out(self, tenant: str, since: float):
+    async def left_out(self, tenant: str, since: float, series: list[Series]):
         assert since < NOW - 86_400
         return self.incidents if tenant == "acme" else {}
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from service.domain.series import Series
 from service.insights import charts
 from service.insights.levels import levels
-from service.insights.reading import Watched, align
+from service.insights.reading import Watched
 from service.storage.columns import Columns
 
 KINDS = ((0.5, "level"), (2.0, "level"), (2.5, "spread"))
@@ -82,10 +82,3 @@ def test_a_spark_stays_in_its_box(points: list[tuple[int, float]]) -> None:
         x, y = map(float, pair.split(","))
         assert 0 <= x <= 96
         assert 0 <= y <= 26
-
-
-def test_values_are_put_beside_the_samples_of_the_same_time() -> None:
-    onto = columns([10, 20, 30], [0, 0, 0])
-    found = align(columns([5, 20, 40], [1, 2, 3]), onto)
-    assert np.array_equal(found, [np.nan, 2, np.nan], equal_nan=True)
-    assert np.isnan(align(Columns.empty(), onto)).all()

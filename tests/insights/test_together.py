@@ -16,15 +16,20 @@ NAMES = ("cpu_percent", "disk_ms", "errors", "latency_ms", "memory_percent", "re
 
 
 async def host(
-    seed: Seed, name: str, newest: dict[str, float], hours: float = 48, step: float = 300
+    seed: Seed,
+    name: str,
+    newest: dict[str, float],
+    hours: float = 48,
+    step: float = 300,
+    usual: float = 0.998,
 ) -> list[Series]:
-    """Six metrics of a host with scores as they are on normal data, but the `newest`."""
+    """Six metrics of a host with scores up to `usual`, as on normal data, but the `newest`."""
     t = times(NOW, hours, step)
     made = []
     rng = np.random.default_rng(3)
     columns = []
     for metric in NAMES:
-        scores = rng.random(len(t)) * 0.998
+        scores = rng.random(len(t)) * usual
         scores[-2:] = newest.get(metric, 0.5)
         series = Series.of(metric, {"host": name})
         columns += [(series, t, np.full(len(t), 5.0)), (series.derived(SCORE), t, scores)]
@@ -83,6 +88,23 @@ async def test_too_few_rows_tell_nothing(
     seed: Seed, clock: ManualClock, settings: Settings
 ) -> None:
     await host(seed, "web-2", dict.fromkeys(NAMES, 0.99), hours=10)
+    assert await told(seed, clock, settings) == []
+
+
+async def test_one_metric_with_scores_is_no_entity(seed: Seed) -> None:
+    t = times(NOW)
+    cpu, memory = (Series.of(name, {"host": "a"}) for name in ("cpu", "memory"))
+    await seed.put_all([(s, t, np.ones(len(t))) for s in (cpu, memory, cpu.derived(SCORE))])
+    known = await seed.source.all(seed.tenant)
+    metrics = together.metrics_of(known, cpu)
+    assert metrics == [cpu, memory]
+    assert await together.judge(seed.source, seed.tenant, known, metrics, NOW) is None
+
+
+async def test_where_one_alone_is_odd_nothing_is_told(
+    seed: Seed, clock: ManualClock, settings: Settings
+) -> None:
+    await host(seed, "web-2", {NAMES[0]: 0.9985}, usual=0.9)
     assert await told(seed, clock, settings) == []
 
 

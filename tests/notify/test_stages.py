@@ -3,6 +3,7 @@
 import pytest
 
 from service.domain.notifications import NotificationKind
+from service.domain.silences import Quiet, Silence, SilenceKind
 from service.notify.rows import AlertStatus
 from service.notify.stages import Outcome, Reason, judge, unwanted
 from tests.support.notifications import NOW, notification
@@ -13,6 +14,10 @@ LIVE = AlertStatus(None, None)
 ANSWERED = AlertStatus(None, NOW)
 OVER = AlertStatus(NOW, None)
 BOTH = AlertStatus(NOW, NOW)
+QUIET = Quiet(
+    (Silence("s", "acme", SilenceKind.SILENCE, (), NOW, NOW + 60, "responder:ann", "x", NOW, NOW),)
+)
+SILENCED = AlertStatus(None, None, QUIET)
 
 
 @pytest.mark.parametrize(
@@ -32,6 +37,12 @@ BOTH = AlertStatus(NOW, NOW)
         (RESOLVED, OVER, 1e6, None),
         (RESOLVED, BOTH, 0, None),
         (TEST, None, 1e6, None),
+        (FIRING, SILENCED, 0, Reason.SILENCED),
+        (ESCALATED, SILENCED, 0, Reason.SILENCED),
+        (RESOLVED, AlertStatus(NOW, None, QUIET), 0, Reason.SILENCED),
+        (ESCALATED, AlertStatus(None, NOW, QUIET), 0, Reason.ACKNOWLEDGED),
+        (ESCALATED, AlertStatus(NOW, None, QUIET), 0, Reason.RESOLVED),
+        (FIRING, AlertStatus(NOW, None, QUIET), 3601, Reason.STALE),
         (NotificationKind.SUMMARY, None, 1e6, None),
     ],
 )
@@ -56,3 +67,15 @@ async def test_what_is_not_sent_says_why() -> None:
     assert isinstance(outcome, Outcome)
     assert outcome.cancels
     assert "acknowledged" in outcome.explanation
+
+
+async def test_what_is_silenced_waits_and_says_for_whom() -> None:
+    async def silenced(tenant: str, alert_id: str) -> AlertStatus | None:
+        return SILENCED
+
+    outcome = await judge(notification(FIRING), silenced, NOW)
+    assert outcome == Outcome(Reason.SILENCED, QUIET.text, quiet=QUIET)
+    assert not outcome.cancels
+    assert outcome.explanation == "silenced by responder:ann until 2023-11-14T22:14:20Z: x"
+    for kind in (TEST, NotificationKind.SUMMARY):
+        assert await judge(notification(kind), silenced, NOW) is None

@@ -154,6 +154,7 @@ BROKEN = {
     "timestamp,value\n2024-01-01,1\n,1\n": "line 3: timestamp '' is neither",
     "timestamp,value\n2024-02-30,1\n": "line 2: timestamp '2024-02-30'",
     "timestamp,value\n1,1\n1700000000000,1\n": "line 3: timestamp '1700000000000' is no Unix time",
+    "timestamp,value\n1.7e12,1\n": "line 2: timestamp '1.7e12' is no Unix time in seconds; are",
     "timestamp,value\nnan,1\n": "line 2: timestamp 'nan' is no Unix time",
     "timestamp,value\n1,1\n2,1\n3x,1\n": "line 4: timestamp '3x' is no Unix time in seconds, as",
     "timestamp,value\n2024-01-01,1\n1700000000,1\n": "line 3: timestamp '1700000000' is not ISO",
@@ -254,6 +255,8 @@ def test_counters_are_judged_by_how_fast_they_grow(tmp_path):
     loud = [i for i, row in enumerate(told) if row[4] == "1"]
     assert 350 in loud
     assert not set(loud) & set(range(145, 160))
+    source.write_text("timestamp,value\n1,7\n2,\n")  # no rate yet
+    assert [row[2:5] for row in rows(run(source, "--counter").stdout)] == [["0.0", "0.0", "0"]] * 2
     expected = np.array([float(row[5]) for row in told])
     assert np.abs(expected - total)[200:300].max() < 12 * STEP
 
@@ -268,6 +271,7 @@ def test_what_is_read_is_never_written_over(scored, tmp_path):
     assert "is a file" in run(source.parent, "-o", source, status=1)
     assert "folder; name one" in run(source.parent, status=1)
     assert "no such file" in run(source.parent / "none.csv", status=1)
+    assert "no such file" in run(source.parent / "none.csv", "-o", tmp_path / "out", status=1)
     (tmp_path / "empty").mkdir()
     assert "no CSV file" in run(tmp_path / "empty", "-o", tmp_path / "out", status=1)
     assert source.read_text() == before

@@ -217,7 +217,17 @@ def test_what_is_calm_is_not_held_and_has_no_share_of_the_budget() -> None:
     assert (other.active, other.held) == (False, "")
 
 
-def test_rates_are_remembered_until_a_tenant_goes() -> None:
+def test_of_a_series_that_comes_twice_a_day_older_samples_tell_its_step() -> None:
+    told = Told()
+    told.head.drop(TENANT)
+    for one, value in ((CPU[0], 1.0), (CPU[0].derived(SCORE), 0.9999)):
+        put(told.head, one, np.full(6, value), step=12 * 3600.0)
+    for times_a_week, active in ((2.1, False), (1.9, True)):
+        told.speak(1 - times_a_week / 14, 0)
+        assert told.judge(rule()).active is active
+
+
+def test_what_comes_in_is_remembered_until_a_tenant_goes() -> None:
     told, index = Told(), SeriesIndex()
     told.speak(1 - 1.9 / ROWS_A_WEEK, 0, [0.9999])
     assert told.judge(rule(), index=index).active is True

@@ -62,8 +62,21 @@
     if (!part || !window.htmx) return;
 
     const refresh = () => window.htmx.trigger(part, "refresh");
-    setInterval(() => { if (!document.hidden) refresh(); }, REFRESH_MS);
+    // Whoever writes into a form of the page is not to lose the place.
+    const writing = () => document.hasFocus() && part.querySelector("form:focus-within");
+    setInterval(() => { if (!document.hidden && !writing()) refresh(); }, REFRESH_MS);
     document.addEventListener("visibilitychange", () => { if (!document.hidden) refresh(); });
+
+    // The API takes JSON: what `data-body` says, with the fields of the form.
+    window.htmx.defineExtension("json", {
+      onEvent(name, event) {
+        if (name === "htmx:configRequest") event.detail.headers["Content-Type"] = "application/json";
+      },
+      encodeParameters(xhr, parameters, element) {
+        const body = JSON.parse(element.dataset.body || "{}");
+        return JSON.stringify({ ...body, ...Object.fromEntries(parameters) });
+      },
+    });
 
     let open = [];
     document.body.addEventListener("htmx:beforeSwap", () => {

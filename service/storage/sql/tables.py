@@ -171,6 +171,22 @@ alert_feedback = Table(
     Index("ix_alert_feedback_tenant_at", "tenant", "at"),
 )
 
+silences = Table(
+    "silences",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("tenant", String(64), nullable=False),
+    Column("kind", String(16), nullable=False),  # silence | maintenance
+    Column("matchers", JSON, nullable=False),  # [name, operator, value] each
+    Column("starts_at", UnixTime, nullable=False),
+    Column("ends_at", UnixTime, nullable=False),
+    Column("created_by", String(240), nullable=False),
+    Column("comment", Text, nullable=False),
+    Column("created_at", UnixTime, nullable=False),
+    Column("updated_at", UnixTime, nullable=False),
+    Index("ix_silences_tenant_ends_at", "tenant", "ends_at"),
+)
+
 outbox = Table(
     "outbox",
     metadata,
@@ -197,7 +213,7 @@ timers = Table(
     metadata,
     Column("id", String(64), primary_key=True),
     Column("tenant", String(64), nullable=False),
-    Column("kind", String(16), nullable=False),  # escalate | cooldown | summary
+    Column("kind", String(16), nullable=False),  # escalate | cooldown | silence | summary
     Column("alert_id", String(32), index=True),
     Column("due_at", UnixTime, nullable=False, index=True),
     Column("payload", JSON, nullable=False),  # an escalation's snapshot of its policy

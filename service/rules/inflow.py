@@ -18,32 +18,35 @@ _MOST = 20_000
 
 
 @dataclass(frozen=True, slots=True)
-class Rate:
-    """So many `series` bring so many `rows` a week together."""
+class Inflow:
+    """So many `series` bring so many rows together."""
 
-    rows: float
+    rows_a_week: float
     series: int
 
 
+NOTHING = Inflow(0.0, 0)
+
+
 @dataclass(slots=True)
-class RowRates:
+class Inflows:
     """Sums by tenant, query and number of series; each is kept for ten minutes."""
 
-    _known: dict[tuple[str, Selector, int], tuple[int, Rate]] = field(default_factory=dict)
+    _known: dict[tuple[str, Selector, int], tuple[int, Inflow]] = field(default_factory=dict)
 
-    def of(self, sight: Sight, query: Selector, chosen: Sequence[Series]) -> Rate:
+    def of(self, sight: Sight, query: Selector, chosen: Sequence[Series]) -> Inflow:
         """What the series that a query has chosen bring; those silent for a day do not count."""
         name = (sight.tenant, query, len(chosen))
-        until, rate = self._known.get(name, (0, Rate(0.0, 0)))
+        until, inflow = self._known.get(name, (0, NOTHING))
         if until - _KEPT_MS <= sight.now_ms < until:
-            return rate
+            return inflow
         steps = [step for series in chosen if (step := _usual_step(sight, series))]
-        rate = Rate(sum(_WEEK_MS / step for step in steps), len(steps))
+        inflow = Inflow(sum(_WEEK_MS / step for step in steps), len(steps))
         if steps:
             if len(self._known) >= _MOST:
                 self._known.clear()
-            self._known[name] = (sight.now_ms + _KEPT_MS, rate)
-        return rate
+            self._known[name] = (sight.now_ms + _KEPT_MS, inflow)
+        return inflow
 
     def forget(self, tenant: str) -> None:
         """A tenant is judged elsewhere now."""
