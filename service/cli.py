@@ -292,6 +292,7 @@ def rules_check(
     files: Annotated[list[Path], typer.Argument(help="Rules files.")], as_json: AsJson = False
 ) -> None:
     """Check rules files: every problem with file, line, column and reason; status 1 if any."""
+    from service.rules.forecasts import looks_further
     from service.rules.loader import RuleFileError, RulesFile
 
     report: list[dict[str, Any]] = []
@@ -307,7 +308,10 @@ def rules_check(
                 bad = True
                 report.append({"file": str(path), "problems": [f"{path}: there is no such file"]})
             else:
-                report.append({"file": str(path), "rules": len(book.rules), "problems": []})
+                notes = looks_further(book.rules, _settings().trend_forecast_horizon)
+                report.append(
+                    {"file": str(path), "rules": len(book.rules), "problems": [], "notes": notes}
+                )
     if as_json:
         out.print_json(json.dumps(report))
     for item in report if not as_json else []:
@@ -315,6 +319,8 @@ def rules_check(
             err.print(problem, markup=False)
         if not item["problems"]:
             out.print(f"{item['file']}: {item['rules']} rules, all well", markup=False)
+            for note in item["notes"]:
+                out.print(f"{item['file']}: {note}", markup=False)
     raise typer.Exit(1 if bad else 0)
 
 
