@@ -12,9 +12,10 @@ from service.domain.clock import Clock
 from service.domain.confidence import PAGES_FROM
 from service.domain.durations import format_duration
 from service.domain.quotas import QuotaOf
-from service.domain.rules import Condition, Rule, Severity
+from service.domain.rules import Severity
 from service.domain.series import parse_series_id
 from service.insights import unusual, words
+from service.insights.coming import ahead
 from service.insights.finding import Finding, Kind, clearest
 from service.insights.levels import new_levels
 from service.insights.look import WINDOW, Look, Looker, RulesOf
@@ -207,52 +208,6 @@ def silent(look: Look, lookback: float) -> Iterator[Finding]:
             },
             float(len(group)),
             name,
-        )
-
-
-def thresholds(look: Look, w: Watched) -> Iterator[tuple[Rule, Condition, float]]:
-    """The limits that rules set to a series, with the direction that breaks them."""
-    for rule in look.rules_for(w.series):
-        operator = rule.operator if rule.condition is Condition.FORECAST else rule.condition
-        score = rule.condition in (Condition.ANOMALY, Condition.PEERS)
-        if rule.threshold is not None and not score:
-            yield rule, operator, rule.threshold
-
-
-def ahead(look: Look) -> Iterator[Finding]:
-    """Forecasts that cross a rule's limit within a day."""
-    for w in look.watched.values():
-        best: tuple[unusual.Crossing, Rule] | None = None
-        for rule, operator, threshold in thresholds(look, w):
-            crossing = unusual.crossing(w, operator, threshold, look.now_ms)
-            if crossing is None or crossing.returns:
-                continue
-            if best is None or crossing.at < best[0].at:
-                best = crossing, rule
-        if best is None:
-            continue
-        crossing, rule = best
-        name, seconds = w.series.name, crossing.at / 1000 - look.now
-        verb = "reaches" if crossing.upwards else "falls to"
-        newest = w.last
-        text = f"in {words.span(seconds)}{' (very likely)' if crossing.likely else ''}"
-        text += f", the limit of “{rule.name}”"
-        text += f"; {words.figure(newest[1], name)} now" if newest else ""
-        yield Finding(
-            Kind.AHEAD,
-            Severity.MEDIUM if crossing.likely else Severity.LOW,
-            f"{words.named(w.series)} {verb} {words.figure(crossing.threshold, name)}",
-            text,
-            (w.series.hex,),
-            None,
-            {
-                "at": crossing.at / 1000,
-                "threshold": crossing.threshold,
-                "rule": rule.name,
-                "likely": crossing.likely,
-                "value": newest[1] if newest else None,
-            },
-            1 / (1 + seconds),
         )
 
 
