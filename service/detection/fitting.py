@@ -77,6 +77,8 @@ def train_series(t_ms: Times, values: Values, options: FitOptions) -> Trained:
         "forecaster": forecaster.chosen_,
         "forecast_error": forecaster.error_,
         "forecast_errors": forecaster.errors_,
+        "forecast_weights": forecaster.weights_,
+        "forecast_fell_back": forecast.fell_back,
         "forecast_coverage": forecaster.coverage_,
         "members": list(LABELS),
         "change_points": changes(learned),
