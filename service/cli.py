@@ -223,6 +223,10 @@ def forecast(
     thorough: Annotated[
         bool, typer.Option("--thorough", help="Also ask forecasters that take long.")
     ] = False,
+    trend: Annotated[
+        bool,
+        typer.Option("--trend", help="Weeks ahead, by day: the trend and where it changed."),
+    ] = False,
     step: Annotated[
         str, typer.Option(help="Times count steps (1, 2, 3) that last so long, like 1h or 1d.")
     ] = "",
@@ -247,7 +251,7 @@ def forecast(
             raise typer.BadParameter(str(error), param_hint="--step") from error
         if step_ms <= 0:
             raise typer.BadParameter("a step takes time", param_hint="--step")
-    options = Options(horizon, level / 100, thorough, step_ms)
+    options = Options(horizon, level / 100, thorough, step_ms, trend)
     whole = run(source, target, options, as_json=as_json, out=out, err=err)
     raise typer.Exit(0 if whole else 1)
 

@@ -43,8 +43,6 @@ ORIGINS = 24
 POWER, LEAST = 4.0, 0.01
 #: How much the newest errors count beside those of the backtest: the series may have changed.
 LATELY = 0.5
-#: A flat line warns of nothing: what moves may be wrong by a tenth more.
-FLAT_HANDICAP = 1.1
 #: Where the path must stay, in ranges of what was ever seen beyond that range.
 MARGIN = 1.0
 RECENT = 24
@@ -115,7 +113,7 @@ class SeriesForecaster:
         names = list(paths)
         misses = np.array([np.abs(path - truth).mean(axis=1) for path in paths.values()])
         for place, name in enumerate(names):
-            misses[place] *= FLAT_HANDICAP if name == "naive" else 1.0
+            misses[place] *= POOL[name].handicap
         self.errors_ = {
             name: self._size(float(np.abs(path - truth).mean())) for name, path in paths.items()
         }
