@@ -200,6 +200,63 @@ def detect(
 
 
 @app.command()
+def forecast(
+    source: Annotated[
+        Path,
+        typer.Argument(
+            metavar="INPUT",
+            help="A CSV file with unique_id,ds,y (or timestamp,value: one series), or a folder.",
+        ),
+    ],
+    horizon: Annotated[
+        int, typer.Option("--horizon", min=1, max=10_000, help="Steps of a series to look ahead.")
+    ] = 24,
+    level: Annotated[
+        float, typer.Option(help="Per cent of values that lie between lower and upper.")
+    ] = 90.0,
+    target: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", help="File or folder to write; a single file goes to stdout without."
+        ),
+    ] = None,
+    thorough: Annotated[
+        bool, typer.Option("--thorough", help="Also ask forecasters that take long.")
+    ] = False,
+    trend: Annotated[
+        bool,
+        typer.Option("--trend", help="Weeks ahead, by day: the trend and where it changed."),
+    ] = False,
+    step: Annotated[
+        str, typer.Option(help="Times count steps (1, 2, 3) that last so long, like 1h or 1d.")
+    ] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Forecast every series of CSV files, with an interval that holds so many of the values.
+
+    Times are ISO 8601 or Unix seconds. The output has the columns unique_id, ds, forecast, lower
+    and upper, with times written as in the input.
+    """
+    from service.domain.durations import parse_duration
+    from service.offline.ahead import Options
+    from service.offline.forecast import run
+
+    if not 0 < level < 100:
+        raise typer.BadParameter("a level lies between 0 and 100 per cent", param_hint="--level")
+    step_ms = 0
+    if step:
+        try:
+            step_ms = round(parse_duration(step) * 1000)
+        except ValueError as error:
+            raise typer.BadParameter(str(error), param_hint="--step") from error
+        if step_ms <= 0:
+            raise typer.BadParameter("a step takes time", param_hint="--step")
+    options = Options(horizon, level / 100, thorough, step_ms, trend)
+    whole = run(source, target, options, as_json=as_json, out=out, err=err)
+    raise typer.Exit(0 if whole else 1)
+
+
+@app.command()
 def migrate(data_dir: DataDir = None) -> None:
     """Bring the database to this version's tables and make the admin key."""
     from service.wiring import prepare

@@ -91,16 +91,20 @@ class RidgeForecaster:
         if past.shape[1] < reach:
             missing = reach - past.shape[1]
             past = np.concatenate((np.repeat(past[:, :1], missing, axis=1), past), axis=1)
-        path = np.concatenate((past, np.zeros((len(past), horizon))), axis=1)
-        summed = path[:, reach - season : reach].sum(axis=1)
+        # steps are rows, so that a lag is one stretch of memory; all in units of the model
+        path = np.empty((reach + horizon, len(past)))
+        path[:reach] = past.T / self.unit_
+        summed = np.add.reduce(path[reach - season : reach])
         for step in range(reach, reach + horizon):
-            inputs = path[:, step - self.lags_]
-            level = summed / season if self.by_season else inputs.mean(axis=1)
-            Z = np.clip((inputs - level[:, None]) / self.unit_, -CLIP, CLIP)
-            change = np.clip(Z @ self.weights_, -CLIP, CLIP)
-            path[:, step] = level + self.unit_ * change
-            summed += path[:, step] - path[:, step - season]
-        return path[:, reach:]
+            inputs = path[step - self.lags_]
+            level = summed / season if self.by_season else np.add.reduce(inputs) / len(inputs)
+            inputs -= level
+            np.minimum(inputs, CLIP, out=inputs)
+            np.maximum(inputs, -CLIP, out=inputs)
+            change = self.weights_ @ inputs
+            path[step] = level + np.minimum(np.maximum(change, -CLIP), CLIP)
+            summed += path[step] - path[step - season]
+        return np.asarray(path[reach:].T * self.unit_)
 
     @property
     def _season(self) -> int:

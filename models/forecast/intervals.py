@@ -5,6 +5,7 @@ wide as errors were. But errors of neighbouring moments are one piece of news, s
 them says less than their number: widths are those of the usual stretch, and how stretches differ.
 """
 
+from statistics import NormalDist
 from typing import Self
 
 import numpy as np
@@ -13,8 +14,9 @@ from models.base import Array, ArrayMap, Arrays, floats, scalar
 
 #: Stretches that the moments of a backtest are split into.
 FOLDS = 8
-#: Standard deviations between stretches that are added to their mean.
-CAUTION = 1.0
+#: Standard deviations between stretches that are added to their mean for an interval of 90 %, and
+#: with which power of normal quantiles they grow: stretches know the less the rarer a value is.
+CAUTION, RARER = 1.0, 1.5
 #: The interval that tells how much wider than the backtest's errors is cautious.
 WIDENED_AT = 0.9
 #: Steps that the size of errors is smoothed over, on both sides.
@@ -46,7 +48,9 @@ class Widths:
         tail = (1.0 - level) / 2.0
         parts = np.array_split(self.shape_, min(FOLDS, len(self.shape_)))
         ends = np.array([np.quantile(part, [tail, 1.0 - tail]) for part in parts])
-        wide = self.caution_ * ends.std(axis=0, ddof=1) if len(parts) > 1 else ends[0]
+        rarity = NormalDist().inv_cdf(1.0 - tail) / NormalDist().inv_cdf((1.0 + WIDENED_AT) / 2.0)
+        caution = self.caution_ * rarity**RARER
+        wide = caution * ends.std(axis=0, ddof=1) if len(parts) > 1 else ends[0]
         low, high = ends.mean(axis=0) + np.array([-1.0, 1.0]) * np.abs(wide)
         return min(low, 0.0) * self.scale_, max(high, 0.0) * self.scale_
 

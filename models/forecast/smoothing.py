@@ -8,7 +8,6 @@ deviations instead of smoothed ones.
 from typing import Self
 
 import numpy as np
-from scipy.signal import lfilter
 
 from models.base import Array, ArrayMap, Arrays, Integers, floats
 
@@ -42,8 +41,7 @@ class SmoothedSeason:
         plain = (y - self.season_[(first + np.arange(len(y))) % period])[-RECENT:]
         start = plain[:24].mean()
         best = np.inf
-        for weight in WEIGHTS:
-            level = lfilter([weight], [1.0, weight - 1.0], plain, zi=[(1.0 - weight) * start])[0]
+        for weight, level in zip(WEIGHTS, _levels(plain, start), strict=True):
             error = sum(
                 float(np.abs(plain[24 + h :] - level[24:-h]).mean())
                 for h in AHEAD
@@ -82,6 +80,25 @@ class SmoothedSeason:
         model.season_ = floats(arrays, "season")
         model.weight_ = float(floats(arrays, "weight"))
         return model
+
+
+#: Rows of a block, how much a block's rows count for each level in it, and its start for them.
+_BLOCK = 24
+_AGO = np.arange(_BLOCK)[:, None] - np.arange(_BLOCK)
+_WEIGHTS = np.array(WEIGHTS)[:, None, None]
+_WITHIN = np.where(_AGO >= 0, _WEIGHTS * (1.0 - _WEIGHTS) ** np.maximum(_AGO, 0), 0.0)
+_CARRIED = (1.0 - _WEIGHTS[:, 0]) ** np.arange(1, _BLOCK + 1)
+
+
+def _levels(plain: Array, start: float) -> Array:
+    """Levels (weights, n) after each of values (n,), for each of `WEIGHTS`: block by block."""
+    blocks = np.pad(plain, (0, -len(plain) % _BLOCK)).reshape(-1, _BLOCK)
+    levels = np.asarray(blocks @ _WITHIN.transpose(0, 2, 1))
+    before = np.full(len(WEIGHTS), start)
+    for block in range(len(blocks)):
+        levels[:, block] += before[:, None] * _CARRIED
+        before = levels[:, block, -1]
+    return levels.reshape(len(WEIGHTS), -1)[:, : len(plain)]
 
 
 def seasonal_shape(y: Array, first: int, period: int, periods: int) -> Array:
