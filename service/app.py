@@ -26,6 +26,7 @@ from service.api import (
     series,
     silences,
     tenants,
+    trend,
 )
 from service.api.direct import Direct
 from service.dashboard import routes as pages
@@ -73,6 +74,7 @@ def create_api(wiring: Wiring) -> FastAPI:
         alerts,
         silences,
         tenants,
+        trend,
         keys,
         audit,
         reference,

@@ -21,6 +21,7 @@ from service.insights.levels import new_levels
 from service.insights.look import WINDOW, Look, Looker, RulesOf
 from service.insights.reading import Watched
 from service.insights.together import together
+from service.insights.trends import Trends, growing
 from service.query.source import Source
 from service.settings import Settings
 from service.storage.columns import Columns
@@ -43,10 +44,12 @@ class Findings:
         settings: Settings,
         rules_of: RulesOf,
         quota: QuotaOf | None = None,
+        trends: Trends | None = None,
     ) -> None:
         self._source = source
         self._clock = clock
         self._quota = quota
+        self._trends = trends
         self._settings = settings
         self._looker = Looker(source, database, settings, rules_of)
 
@@ -70,6 +73,7 @@ class Findings:
             *await together(self._source, look, self._settings.anomaly_detection_threshold),
             *silent(look, self._settings.series_lookback_seconds),
             *ahead(look),
+            *(await growing(self._trends, look) if self._trends is not None else ()),
             *noisy_rules(look),
             *models(look, self._settings.training_min_rows),
             *levels,
