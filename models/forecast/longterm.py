@@ -27,8 +27,10 @@ WHOLE = 0.8
 #: Rows between change points, and from the last one to the end; a change may lie in every
 #: so-maniest, and at so many places at most.
 APART, EVERY, PLACES = 14, 2, 150
-#: Change points at most, one for so many rows; numbers that one costs: where, and how much.
-CHANGES, ROWS_EACH, COST = 12, 30, 3
+#: Change points at most, one for so many rows; what one costs: a number for where, one for what.
+CHANGES, ROWS_EACH, COST = 12, 30, 2.5
+#: So many may be of no use before the next one makes all of them worth while.
+PATIENCE = 3
 #: Rows of the median that tells freaks, and from how many usual deviations they are cut.
 AROUND, CLIP = 15, 4.0
 #: Errors beyond so many usual ones count less; rounds of weighting them.
@@ -192,7 +194,7 @@ def _fit(y: Array, first: int, per_week: int) -> _Line:
         score = _criterion(clean - _fitted(design, clean), len(picks))
         if score < best:
             best, kept = score, picks
-        elif len(picks) > len(kept) + 1:
+        elif len(picks) > len(kept) + PATIENCE:
             break
     knots = [candidates[pick] for pick in kept]
     design = _design(n, knots, first, per_week)
