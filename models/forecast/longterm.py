@@ -4,7 +4,7 @@ For slow metrics: revenue, listeners, genres. Piecewise-linear trend after Taylo
 "Forecasting at scale", The American Statistician 2018, with few changes instead of many small
 ones: they are added one by one (Pati, Rezaiifar and Krishnaprasad, "Orthogonal matching pursuit",
 1993), and as many stay as the Bayesian information criterion allows where errors follow each other
-(Schwarz 1978). The last slope fades (Gardner and McKenzie 1985) as fast as was best before.
+(Schwarz 1978). The last slope fades (Gardner and McKenzie 1985) as fast as did well before.
 """
 
 from dataclasses import dataclass
@@ -27,8 +27,10 @@ WHOLE = 0.8
 #: Rows between change points, and from the last one to the end; a change may lie in every
 #: so-maniest, and at so many places at most.
 APART, EVERY, PLACES = 14, 2, 150
-#: Change points at most, one for so many rows; numbers that one costs: where, and how much.
-CHANGES, ROWS_EACH, COST = 12, 30, 3
+#: Change points at most, one for so many rows; what one costs: a number for where, one for what.
+CHANGES, ROWS_EACH, COST = 12, 30, 2.5
+#: So many may be of no use before the next one makes all of them worth while.
+PATIENCE = 3
 #: Rows of the median that tells freaks, and from how many usual deviations they are cut.
 AROUND, CLIP = 15, 4.0
 #: Errors beyond so many usual ones count less; rounds of weighting them.
@@ -38,6 +40,8 @@ ORIGINS = 12
 #: What stays a day later of the slope, and of how far the newest rows lie from the trend.
 SLOPE_KEPT, MISS_KEPT = (0.0, 0.93, 0.97, 0.985, 0.995, 1.0), (0.0, 0.8, 0.95, 1.0)
 NEWEST = 7
+#: Each of these ways counts by its error to this power, inverted.
+POWER = 4.0
 
 
 class Bend(StrEnum):
@@ -110,15 +114,17 @@ def outlook(
     t, x, step = _by_day(t_ms, values, total)
     if len(x) < ROWS_MIN:
         raise ValueError(f"values: {len(x)} whole days (or weeks), a trend needs {ROWS_MIN}")
-    view = View.of(x, has_logarithms(x))
-    y = view.see(x)
     per_week = max(1, round(7 * DAY_MS / step))
     first = int(t[0] // step)
-    slope_kept, miss_kept, errors = _backtest(y, first, per_week, horizon)
-    widths = Widths().fit(errors, horizon)
-    low, high = widths.sides(level)
+    views = [View.of(x, log) for log in sorted({False, has_logarithms(x)})]
+    tried = [_backtest(view.see(x), first, per_week, horizon) for view in views]
+    sizes = [one.error(view) for one, view in zip(tried, views, strict=True)]
+    error = min(sizes)
+    test, view = tried[sizes.index(error)], views[sizes.index(error)]
+    low, high = Widths().fit(test.errors, horizon).sides(level)
+    y = view.see(x)
     line = _fit(y, first, per_week)
-    path = _ahead(y, line, first, horizon, slope_kept, miss_kept)
+    path = _ahead(y, line, first, test.slope_kept, test.miss_kept)
     floor = 0.0 if float(x.min()) >= 0 else -np.inf
     value, lower, upper = (np.maximum(view.back(path + away), floor) for away in (0.0, low, high))
     trend = view.back(line.trend)
@@ -135,7 +141,7 @@ def outlook(
         [_told(knot, t, trend, per_week) for knot in knots],
         t,
         trend,
-        float(np.abs(view.back(line.trend[-1] + errors) - trend[-1]).mean()),
+        error,
     )
 
 
@@ -188,7 +194,7 @@ def _fit(y: Array, first: int, per_week: int) -> _Line:
         score = _criterion(clean - _fitted(design, clean), len(picks))
         if score < best:
             best, kept = score, picks
-        elif len(picks) > len(kept) + 1:
+        elif len(picks) > len(kept) + PATIENCE:
             break
     knots = [candidates[pick] for pick in kept]
     design = _design(n, knots, first, per_week)
@@ -274,43 +280,54 @@ def _robust(design: Array, y: Array) -> Array:
     return np.asarray(weights)
 
 
-def _ahead(
-    y: Array, line: _Line, first: int, horizon: int, slope_kept: float, miss_kept: float
-) -> Array:
-    """(horizon,) values after those that a line was fitted to."""
-    n = len(y)
+class _Tried(NamedTuple):
+    """Forecasts of the past: truth and errors (moments, steps).
+
+    `slope_kept` and `miss_kept` (horizon,): how often the last slope, and how much of how far the
+    newest rows lie from the trend, are in the forecast of a step.
+    """
+
+    slope_kept: Array
+    miss_kept: Array
+    truth: Array
+    errors: Array
+
+    def error(self, view: View) -> float:
+        """Mean absolute error in values."""
+        away = view.back(self.truth) - view.back(self.truth - self.errors)
+        return float(np.abs(away).mean())
+
+
+def _ahead(y: Array, line: _Line, first: int, slope_kept: Array, miss_kept: Array) -> Array:
+    """Values (horizon,) after those that a line was fitted to."""
+    n, horizon = len(y), len(slope_kept)
     season = line.week[(first + np.arange(n + horizon)) % 7]
     miss = median((y - line.trend - season[:n])[-NEWEST:])
-    steps = np.arange(1, horizon + 1)
-    return np.asarray(
-        line.trend[-1]
-        + line.slope * np.cumsum(slope_kept**steps)
-        + miss * miss_kept**steps
-        + season[n:]
-    )
+    return np.asarray(line.trend[-1] + line.slope * slope_kept + miss * miss_kept + season[n:])
 
 
-def _backtest(y: Array, first: int, per_week: int, horizon: int) -> tuple[float, float, Array]:
-    """What should stay of slope and miss, and errors (moments, steps) of forecasts with that."""
+def _backtest(y: Array, first: int, per_week: int, horizon: int) -> _Tried:
+    """What should stay of slope and miss: each way counts by how it would have done."""
     n = len(y)
     steps = max(1, min(horizon, n // 3))
     begin = max(ROWS_MIN - 7, n // 3)
-    ends = np.unique(np.linspace(begin, n - steps, ORIGINS).round().astype(np.int64))
-    lines = [_fit(y[:end], first, per_week) for end in ends.tolist()]
-    best, found = np.inf, (0.0, 0.0, np.zeros((1, steps)))
-    for slope_kept in SLOPE_KEPT:
-        for miss_kept in MISS_KEPT:
-            errors = np.array(
-                [
-                    y[end : end + steps]
-                    - _ahead(y[:end], line, first, steps, slope_kept, miss_kept)
-                    for end, line in zip(ends.tolist(), lines, strict=True)
-                ]
-            )
-            size = float(np.abs(errors).mean())
-            if size < best:
-                best, found = size, (slope_kept, miss_kept, errors)
-    return found
+    ends = np.unique(np.linspace(begin, n - steps, ORIGINS).round().astype(np.int64)).tolist()
+    lines = [_fit(y[:end], first, per_week) for end in ends]
+    truth = np.array([y[end : end + steps] for end in ends])
+
+    def errors(slope: Array, miss: Array) -> Array:
+        ways = slope[:steps], miss[:steps]
+        paths = [_ahead(y[:e], line, first, *ways) for e, line in zip(ends, lines, strict=True)]
+        return truth - np.array(paths)
+
+    far = np.arange(1, horizon + 1)
+    slopes = np.array([np.cumsum(kept**far) for kept in SLOPE_KEPT for _ in MISS_KEPT])
+    misses = np.array([kept**far for _ in SLOPE_KEPT for kept in MISS_KEPT])
+    sizes = np.array([np.abs(errors(*way)).mean() for way in zip(slopes, misses, strict=True)])
+    weights = (sizes.min() / np.maximum(sizes, 1e-9)) ** POWER if sizes.min() > 0 else sizes == 0
+    weights = weights / weights.sum()
+    slope, miss = weights @ slopes, weights @ misses
+    return _Tried(slope, miss, truth, errors(slope, miss))
 
 
 def _told(knot: _Knot, t: Integers, trend: Array, per_week: int) -> TrendChange:

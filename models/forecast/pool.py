@@ -39,8 +39,8 @@ def _ridge(kind: Lags, by_season: bool = False) -> Callable[[int, int], Forecast
 
 
 #: A flat line warns of nothing: what moves may be wrong by a tenth more. A network that is trained
-#: anew turns out otherwise each time: it must be better by a quarter.
-FLAT, CHANCE = 1.1, 1.25
+#: anew turns out otherwise each time: it must be a third better.
+FLAT, CHANCE = 1.1, 1.5
 #: Days in the season of a week, and all that there are.
 WEEK, ALL = 7, 10_000
 

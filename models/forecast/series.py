@@ -66,9 +66,13 @@ class Forecast:
 
 
 class _Path(NamedTuple):
-    """(horizon,) values ahead of the newest row at `t_ms`, in usual units."""
+    """(horizon,) values ahead of the newest row at `t_ms`, in usual units.
+
+    `begin` is the grid index of the first of them.
+    """
 
     t_ms: int
+    begin: int
     value: Array
     model: str
     fell_back: bool
@@ -118,9 +122,9 @@ class SeriesForecaster:
             name: self._size(float(np.abs(path - truth).mean())) for name, path in paths.items()
         }
         errors = truth - _held_out_mixture(np.array(list(paths.values())), misses)
-        self.widths_ = Widths().fit(errors, self.horizon)
-        low, high = (side[:horizon] for side in self.widths_.sides(self.level))
-        self.coverage_ = float(((errors >= low) & (errors <= high)).mean())
+        index = laid.first + origins
+        self.widths_ = Widths().fit(errors, self.horizon, index, self.grid_.period)
+        self.coverage_ = self.widths_.coverage(errors, index, self.level)
         self.error_ = self._size(float(np.abs(errors).mean()))
 
         weights = _weights(misses.mean(axis=1))
@@ -147,7 +151,7 @@ class SeriesForecaster:
     ) -> Forecast:
         """The steps after the newest finite value of the rows (n,); without any, after training."""
         path = self._ahead(t_ms, values)
-        low, high = self.widths_.sides(self.level if level is None else level)
+        low, high = self.widths_.sides(self.level if level is None else level, path.begin)
         lower, value, upper = (
             self._outside(path.value + away) for away in (low, np.zeros(self.horizon), high)
         )
@@ -169,7 +173,7 @@ class SeriesForecaster:
         what lies too low for one hour usually does for the next.
         """
         path = self._ahead(t_ms, values)
-        courses = self._outside(path.value + self.widths_.paths())
+        courses = self._outside(path.value + self.widths_.paths(path.begin))
         beyond = courses > threshold if above else courses < threshold
         crossed = np.maximum.accumulate(beyond, axis=1).sum(axis=0)
         return np.asarray((crossed + 0.5) / (len(courses) + 1.0))
@@ -197,11 +201,11 @@ class SeriesForecaster:
                 ]
         start = int(t[-1])
         if not paths:
-            return _Path(start, np.full(self.horizon, y[-1]), "naive", True)
+            return _Path(start, int(index[0]), np.full(self.horizon, y[-1]), "naive", True)
         kept = sum(self.weights_[name] for name in paths)
         weights = self._now(misses)
         value = np.tensordot(weights, np.array(list(paths.values())), 1)
-        return _Path(start, value, list(paths)[int(weights.argmax())], kept < 0.5)
+        return _Path(start, int(index[0]), value, list(paths)[int(weights.argmax())], kept < 0.5)
 
     def _looks_back(self, rows: int) -> Integers:
         """Rows before the newest from which members forecast what has come: 0, then those."""

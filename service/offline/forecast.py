@@ -8,6 +8,7 @@ from typing import Any
 
 from rich.console import Console
 
+from models.forecast.longterm import TrendChange
 from service.domain.errors import InvalidInput
 from service.offline.ahead import Ahead, File, Options, forecast_all, write
 from service.offline.jobs import Job, jobs, single, to_stdout, write_whole
@@ -91,16 +92,13 @@ def _of(one: Ahead) -> dict[str, Any]:
         said["slope_per_week"] = one.trend.slope
         said["growth_per_week"] = one.trend.growth
         said["since"] = one.form.write(one.trend.since_ms)
-        said["changes"] = [
-            {
-                "at": one.form.write(c.t_ms),
-                "kind": c.kind.value,
-                "before": c.before,
-                "after": c.after,
-            }
-            for c in one.trend.changes
-        ]
+        said["changes"] = [_changed(one, change) for change in one.trend.changes]
     return said
+
+
+def _changed(one: Ahead, change: TrendChange) -> dict[str, Any]:
+    kind, at = change.kind.value, one.form.write(change.t_ms)
+    return {"at": at, "kind": kind, "before": change.before, "after": change.after}
 
 
 def _summary(done: list[dict[str, Any]], seconds: float) -> str:

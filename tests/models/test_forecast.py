@@ -190,7 +190,7 @@ def test_intervals_of_any_level_hold_about_what_they_say():
     for y in (y for seed in range(2) for y in families(seed)):
         t = times(len(y), HOUR)
         model = SeriesForecaster(24).fit(t[:800], y[:800])
-        for end in range(800, 1076, 30):
+        for end in range(800, 1076, 45):
             new = y[end : end + 24]
             said = [model.predict(t[:end], y[:end], level) for level in LEVELS]
             held.append([((new >= s.lower) & (new <= s.upper)).mean() for s in said])
@@ -215,6 +215,23 @@ def test_intervals_hold_about_what_they_say():
             held.append(((new >= forecast.lower) & (new <= forecast.upper)).mean())
         assert 0.85 < model.coverage_ < 0.97
     assert np.mean(held) == pytest.approx(0.9, abs=0.05)
+
+
+def test_intervals_are_as_wide_as_the_time_of_day_is_uncertain():
+    hour = np.arange(1000) % 24
+    busy = (hour >= 9) & (hour < 18)
+    y = daily(1000, 0, PERIOD, 0.1) + np.where(busy, 4.0, 0.4) * np.random.default_rng(1).normal(
+        size=1000
+    )
+    t = times(1024, 3_600_000)
+    for end in (1000, 989):
+        model = SeriesForecaster(24).fit(t[:end], y[:end])
+        said = model.predict()
+        wide = said.upper - said.lower
+        ahead = busy[np.arange(end, end + 24) % 24]
+        assert wide[ahead].mean() > 2.5 * wide[~ahead].mean()
+        courses = model.widths_.paths(int(model.grid_.index(said.t_ms[:1])[0]))
+        assert courses[:, ahead].std() > 2.0 * courses[:, ~ahead].std()
 
 
 def test_the_mixture_is_no_worse_than_the_best_member():
