@@ -1,5 +1,6 @@
 """Scores new points with the models at hand. Synchronous: the worker calls it in a thread."""
 
+import math
 import threading
 import time
 from collections import deque
@@ -12,6 +13,7 @@ import numpy as np
 import structlog
 
 from models.ensemble import Scores
+from models.forecast.series import MEMORY
 from service.detection import counters
 from service.detection.carrying import Banks, Known, Next, Work
 from service.detection.derived import Samples, forecast_samples, score_samples
@@ -24,6 +26,12 @@ from service.storage.columns import Columns
 _Judge = Callable[[str, Series, SeriesModel, Columns, Columns, int], Scores]
 
 log = structlog.get_logger(__name__)
+
+
+#: The forecast of a dense stream is renewed after so long, or after half of its horizon.
+_FORECAST_SECONDS = 120.0
+#: Newest rows that a forecast is made from: what a forecaster looks back on, and some to spare.
+_FORECAST_ROWS = MEMORY + MEMORY // 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +56,9 @@ class Scorer:
     """Turns new points into samples of derived series.
 
     Forecasts are renewed after `forecast_every` new points: each renewal writes three series over
-    the whole horizon, so renewing at every point would store many times what came in.
+    the whole horizon, so renewing at every point would store many times what came in. Of a dense
+    stream that is still the most of what is stored; there they are renewed after two minutes, or
+    when half of what they told is over.
     """
 
     def __init__(
@@ -179,16 +189,23 @@ class Scorer:
         if version != model.version:
             newest = model.trained_to_ms  # training has written one
         since = len(context.t) - int(np.searchsorted(context.t, newest, side="right"))
-        if since < self._forecast_every:
+        if since < self._renewed_after(model):
             self._forecast_from[name] = (model.version, newest)
             return []
         self._forecast_from[name] = (model.version, int(context.t[-1]))
-        seen = counters.rates(context) if model.counter else context
+        near = Columns(context.t[-_FORECAST_ROWS:], context.v[-_FORECAST_ROWS:])
+        seen = counters.rates(near) if model.counter else near
         values = seen.v if model.cleaner is None else model.cleaner.cleaned(seen.t, seen.v)
         forecast = model.forecaster.predict(seen.t, values)
         if model.counter:
             forecast = counters.total_forecast(context, forecast)
         return forecast_samples(series, forecast)
+
+    def _renewed_after(self, model: Known) -> int:
+        """Points after which a forecast is renewed."""
+        forecaster = model.forecaster
+        dense = math.ceil(_FORECAST_SECONDS * 1000 / forecaster.grid_.step_ms)
+        return max(self._forecast_every, min(dense, forecaster.horizon // 2))
 
     def state(self, tenant: str, series: Series) -> ScoringState:
         """Whether there is a model, which one, and whether it works."""

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from service.alerts.quiet import quiets
-from service.domain.alerts import Alert
+from service.domain.alerts import Alert, AlertState
 from service.domain.clock import Clock
 from service.domain.series import parse_series_id
 from service.domain.silences import Quiet
@@ -113,7 +113,15 @@ class Overview:
             hour = await records.sent_since(connection, tenant, now - 3600)
         hushed = await quiets(self._database, tenant, look.alerts, now)
         cards = []
-        for number, alert in enumerate(look.alerts):
+        # What keeps quiet must not hide what needs somebody.
+        by_need = sorted(
+            look.alerts,
+            key=lambda a: (
+                a.state is not AlertState.FIRING,
+                a.acknowledged_at is not None or a.id in hushed,
+            ),
+        )
+        for number, alert in enumerate(by_need):
             own = [t for t in told if t.alert_id == alert.id]
             cards.append(
                 await self._card(

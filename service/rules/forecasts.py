@@ -21,8 +21,8 @@ from service.storage.columns import Columns, Times, Values
 
 #: An alert that fires is over when it is less likely than this share of what the rule asks.
 STAYS = 0.75
-#: Steps by which a forecast may be old, for which it reaches less far.
-RENEWED = 8
+#: Steps, or seconds of a dense stream, by which a forecast may be old: so much less far it reaches.
+RENEWED, RENEWED_SECONDS = 8, 120.0
 #: Seconds between samples below which nobody is told what a rule does not see.
 OFTEN = 15.0
 
@@ -133,7 +133,7 @@ class Forecasts:
             return ""
         reach = (int(ahead.t[-1]) - self.sight.now_ms) / 1000
         step = float(np.median(np.diff(ahead.t))) / 1000
-        if reach + RENEWED * step >= horizon:
+        if reach + max(RENEWED * step, RENEWED_SECONDS + 2 * step) >= horizon:
             return ""
         return f"it is forecast for {format_duration(reach)}, not for {format_duration(horizon)}"
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import datetime
 
 import pytest
 from sqlalchemy import insert, update
@@ -10,6 +11,7 @@ from service.alerts.acknowledge import acknowledge
 from service.alerts.incidents import Incidents
 from service.alerts.silences import ENDED_MAX, KEPT_SECONDS, Silences
 from service.domain.alerts import AlertState
+from service.domain.clock import iso
 from service.domain.errors import Conflict, InvalidInput, NotFound, OverLimit, Unprocessable
 from service.domain.rules import Condition, Rule
 from service.domain.series import Matcher, MatchType
@@ -217,6 +219,19 @@ async def test_changes_are_made_in_place_or_by_another_one(bench: Bench) -> None
         ("silence.expired", later.id),
     ]
     assert rows[0].detail["matchers"] == ['region="eu"']
+
+
+async def test_what_was_read_can_be_sent_back(quick: Bench) -> None:
+    kept = store(quick)
+    for _ in range(5):
+        await quick.clock.advance(61.0077)
+        wanted = draft(60.2345, at=quick.clock.now())
+        made = await kept.create(TENANT, wanted, ANN)
+        times = [datetime.fromisoformat(iso(at)) for at in (made.starts_at, made.ends_at)]
+        starts_at, ends_at = (moment.timestamp() for moment in times)
+        again = replace(wanted, starts_at=starts_at, ends_at=ends_at)
+        assert await kept.update(TENANT, made.id, again, ANN) == made
+        assert await kept.get(TENANT, made.id) == made
 
 
 async def test_there_are_only_so_many(quick: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

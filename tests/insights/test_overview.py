@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 from redis.asyncio import Redis
 
+from service.alerts.silences import Silences
 from service.domain.clock import ManualClock
-from service.domain.series import Series
+from service.domain.series import Matcher, MatchType, Series
+from service.domain.silences import Draft
 from service.insights.overview import Overview, OverviewPage
 from service.settings import Settings
 from service.storage.sql.engine import Database
@@ -56,6 +58,37 @@ async def test_an_acknowledged_alert_needs_nobody(overview: Overview, seed: Seed
     assert why(page)["Who"] == (
         "slack was told 13 minutes ago; no further escalation, it is acknowledged"
     )
+
+
+async def test_a_silenced_alert_needs_nobody_and_hides_none(
+    overview: Overview, seed: Seed, clock: ManualClock
+) -> None:
+    eu, us = await calm(seed, "plays", region="eu"), await calm(seed, "plays", region="us")
+    hushed = await seed.alert("Low", eu)
+    await seed.notified(hushed, "slack", NOW - 780)
+    silences = Silences(seed.database, clock, 0.0)
+    region = Matcher("region", MatchType.EQUAL, "eu")
+    made = await silences.create("acme", Draft((region,), NOW + 7200, "a move"), "responder:Mira")
+    page = await overview.for_tenant("acme")
+    assert page.state.lead == "1\u00a0alert is silenced."
+    assert page.state.text.replace("\u00a0", " ") == (
+        "By Mira, for another 2 hours. Everything else is normal."
+    )
+    assert why(page)["Who"] == (
+        "slack was told 13 minutes ago; nobody is told for another 2 hours, it is silenced"
+    )
+    assert page.alerts[0].quiet is not None
+    assert page.alerts[0].quiet.ids == [made.id]
+    taken = await seed.alert("Odd", us, acknowledged_at=NOW, acknowledged_by="responder:Jon")
+    page = await overview.for_tenant("acme")
+    assert page.state.lead == "2\u00a0alerts are being looked after."
+    assert page.state.text.replace("\u00a0", " ").startswith(
+        "Acknowledged by Jon. 1 of them silenced by Mira, for another 2 hours."
+    )
+    needs = await seed.alert("Slow", us, severity="low")
+    page = await overview.for_tenant("acme")
+    assert page.state.lead == "1\u00a0alert needs you."
+    assert [card.alert.id for card in page.alerts] == [needs, hushed, taken]
 
 
 async def test_what_could_not_be_delivered_is_said_with_the_reason(

@@ -1,4 +1,4 @@
-"""What a worker recalls of what models said: the ends of chunks, sealed or not, and a short head."""
+"""What a worker recalls of what models said: ends of chunks, sealed or not, and a short head."""
 
 import time
 
