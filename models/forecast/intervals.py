@@ -90,7 +90,11 @@ class Widths:
         """The sides in sizes of errors."""
         tail = (1.0 - level) / 2.0
         parts = np.array_split(self.shape_, min(FOLDS, len(self.shape_)))
-        ends = np.array([np.quantile(part, [tail, 1.0 - tail]) for part in parts])
+        asked = [tail, 1.0 - tail]
+        if len({len(part) for part in parts}) == 1:  # one call takes a fraction of the time
+            ends = np.quantile(np.reshape(parts, (len(parts), -1)), asked, axis=1).T
+        else:
+            ends = np.array([np.quantile(part, asked) for part in parts])
         rarity = NormalDist().inv_cdf(1.0 - tail) / NormalDist().inv_cdf((1.0 + WIDENED_AT) / 2.0)
         caution = self.caution_ * rarity**RARER
         wide = caution * ends.std(axis=0, ddof=1) if len(parts) > 1 else ends[0]
