@@ -79,10 +79,10 @@ def everything(
     good = _ingest(_cells(quick=quick), baseline=_QUICK_SECONDS, as_json=as_json)
     _read(as_json=as_json)
     _detection(data, labels, referee, 2 if quick else _SERIES, as_json=as_json)
-    if not quick:
-        good &= _keeping_up(500, 30.0, as_json=as_json)
     if m4 is not None:
         _forecast(m4, 10 if quick else 1, dear=False, as_json=as_json)
+    if not quick:
+        good &= _keeping_up(500, 30.0, as_json=as_json)
     good &= _fairness(3.0, 6 if not quick else 2, as_json=as_json)
     raise typer.Exit(0 if good else 1)
 
@@ -267,16 +267,6 @@ def _detection(
         detection_report.show(found, report.out)
 
 
-def _keeping_up(series: int, seconds: float, *, first: bool = False, as_json: bool) -> bool:
-    _say("keeping up")
-    found = keeping.measure(series, seconds, first=first)
-    if as_json:
-        print(json.dumps({"keeping_up": found.plain()}))
-    else:
-        report.keeping_up(found)
-    return not found.problems
-
-
 def _forecast(data: Path, every: int, *, dear: bool, as_json: bool) -> None:
     try:
         corpus = m4s.load(data, every)
@@ -287,6 +277,16 @@ def _forecast(data: Path, every: int, *, dear: bool, as_json: bool) -> None:
         print(json.dumps({"forecast": found.plain()}))
     else:
         forecast_report.show(found, report.out)
+
+
+def _keeping_up(series: int, seconds: float, *, first: bool = False, as_json: bool) -> bool:
+    _say("keeping up")
+    found = keeping.measure(series, seconds, first=first)
+    if as_json:
+        print(json.dumps({"keeping_up": found.plain()}))
+    else:
+        report.keeping_up(found)
+    return not found.problems
 
 
 def _fairness(seconds: float, pairs: int, *, first: bool = False, as_json: bool) -> bool:

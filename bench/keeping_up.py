@@ -1,9 +1,9 @@
 """`keeping-up`: a worker with thousands of trained series, each with a new point every ten seconds.
 
-The whole service runs as it ships, the worker on one core alone. It is started anew while samples come,
-and what it takes until every series is scored again is the first figure; then it is watched at its
-ordinary work. How long a score takes counts from the acknowledgement of the request that brought
-the sample until the score stands in the store.
+The whole service runs as it ships, the worker on one core alone. It is started anew while samples
+come, and what it takes until every series is scored again is the first figure; then it is watched
+at its ordinary work. How long a score takes counts from the acknowledgement of the request that
+brought the sample until the score stands in the store.
 """
 
 import asyncio

@@ -223,6 +223,10 @@ def forecast(
     thorough: Annotated[
         bool, typer.Option("--thorough", help="Also ask forecasters that take long.")
     ] = False,
+    trend: Annotated[
+        bool,
+        typer.Option("--trend", help="Weeks ahead, by day: the trend and where it changed."),
+    ] = False,
     step: Annotated[
         str, typer.Option(help="Times count steps (1, 2, 3) that last so long, like 1h or 1d.")
     ] = "",
@@ -247,7 +251,7 @@ def forecast(
             raise typer.BadParameter(str(error), param_hint="--step") from error
         if step_ms <= 0:
             raise typer.BadParameter("a step takes time", param_hint="--step")
-    options = Options(horizon, level / 100, thorough, step_ms)
+    options = Options(horizon, level / 100, thorough, step_ms, trend)
     whole = run(source, target, options, as_json=as_json, out=out, err=err)
     raise typer.Exit(0 if whole else 1)
 
@@ -345,6 +349,7 @@ def rules_check(
     files: Annotated[list[Path], typer.Argument(help="Rules files.")], as_json: AsJson = False
 ) -> None:
     """Check rules files: every problem with file, line, column and reason; status 1 if any."""
+    from service.rules.forecasts import looks_further
     from service.rules.loader import RuleFileError, RulesFile
 
     report: list[dict[str, Any]] = []
@@ -360,7 +365,10 @@ def rules_check(
                 bad = True
                 report.append({"file": str(path), "problems": [f"{path}: there is no such file"]})
             else:
-                report.append({"file": str(path), "rules": len(book.rules), "problems": []})
+                notes = looks_further(book.rules, _settings().trend_forecast_horizon)
+                report.append(
+                    {"file": str(path), "rules": len(book.rules), "problems": [], "notes": notes}
+                )
     if as_json:
         out.print_json(json.dumps(report))
     for item in report if not as_json else []:
@@ -368,6 +376,8 @@ def rules_check(
             err.print(problem, markup=False)
         if not item["problems"]:
             out.print(f"{item['file']}: {item['rules']} rules, all well", markup=False)
+            for note in item["notes"]:
+                out.print(f"{item['file']}: {note}", markup=False)
     raise typer.Exit(1 if bad else 0)
 
 

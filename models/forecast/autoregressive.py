@@ -48,6 +48,13 @@ def _around(lag: int, beside: int) -> set[int]:
     return set(range(lag - beside, lag + beside + 1))
 
 
+def _cut_mean(sizes: Array) -> float:
+    """Mean of values ≥ 0 after the largest tenth was cut to the next smaller one."""
+    place = int(0.9 * (len(sizes) - 1))
+    most = np.partition(sizes, place)[place]
+    return float(np.add.reduce(np.minimum(sizes, most))) / len(sizes)
+
+
 class RidgeForecaster:
     """Linear in the last values and in the same time of earlier days, relative to a level.
 
@@ -80,7 +87,7 @@ class RidgeForecaster:
             gram.flat[:: len(gram) + 1] += RIDGE
             self.weights_ = np.linalg.solve(gram, weighted.T @ target)
             error = np.abs(target - Z @ self.weights_)
-            limit = HUBER * winsorised_mean(error, 0.9) + 1e-9
+            limit = HUBER * _cut_mean(error) + 1e-9
             weighted = Z * np.minimum(1.0, limit / np.maximum(error, limit))[:, None]
         return self
 

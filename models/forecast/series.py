@@ -28,11 +28,13 @@ from models.base import (
 from models.forecast.intervals import FOLDS, Widths
 from models.forecast.pool import POOL, members
 from models.forecast.views import View, has_logarithms
-from models.grid import Grid
+from models.grid import LARGEST, Grid
 
 #: Rows that forecasters look back on.
 MEMORY = 2400
 ROWS_MIN = 32
+#: Newest rows that are learned from: older ones say little and take time.
+ROWS_MOST = 10_000
 #: The members are fitted once on the first share of the history; the rest judges them.
 FITTED_SHARE = 0.7
 #: Moments of the rest from which they must look ahead.
@@ -41,8 +43,6 @@ ORIGINS = 24
 POWER, LEAST = 4.0, 0.01
 #: How much the newest errors count beside those of the backtest: the series may have changed.
 LATELY = 0.5
-#: A flat line warns of nothing: what moves may be wrong by a tenth more.
-FLAT_HANDICAP = 1.1
 #: Where the path must stay, in ranges of what was ever seen beyond that range.
 MARGIN = 1.0
 RECENT = 24
@@ -66,9 +66,13 @@ class Forecast:
 
 
 class _Path(NamedTuple):
-    """(horizon,) values ahead of the newest row at `t_ms`, in usual units."""
+    """(horizon,) values ahead of the newest row at `t_ms`, in usual units.
+
+    `begin` is the grid index of the first of them.
+    """
 
     t_ms: int
+    begin: int
     value: Array
     model: str
     fell_back: bool
@@ -96,8 +100,11 @@ class SeriesForecaster:
         usable = int(np.isfinite(values).sum())
         if usable < ROWS_MIN:
             raise ValueError(f"values: {usable} finite rows, a forecaster needs {ROWS_MIN}")
+        finite = np.flatnonzero(np.isfinite(values))[-ROWS_MOST:]
+        t_ms, values = t_ms[finite], values[finite]
+        self.scale_ = _magnitude(values)
         self.grid_ = Grid.learn(t_ms)
-        laid = self.grid_.lay(t_ms, values)
+        laid = self.grid_.lay(t_ms, _divided(values, self.scale_))
         self.plain_ = View.of(laid.y)
         self.log_ = View.of(laid.y, log=True) if has_logarithms(laid.y) else None
         y, n = self.plain_.see(laid.y), len(laid.y)
@@ -112,22 +119,21 @@ class SeriesForecaster:
         names = list(paths)
         misses = np.array([np.abs(path - truth).mean(axis=1) for path in paths.values()])
         for place, name in enumerate(names):
-            misses[place] *= FLAT_HANDICAP if name == "naive" else 1.0
+            misses[place] *= POOL[name].handicap
         self.errors_ = {
-            name: float(np.abs(path - truth).mean()) * self.plain_.unit
-            for name, path in paths.items()
+            name: self._size(float(np.abs(path - truth).mean())) for name, path in paths.items()
         }
         errors = truth - _held_out_mixture(np.array(list(paths.values())), misses)
-        self.widths_ = Widths().fit(errors, self.horizon)
-        low, high = (side[:horizon] for side in self.widths_.sides(self.level))
+        index = laid.first + origins
+        self.widths_ = Widths().fit(errors, self.horizon, index, self.grid_.period)
+        self.coverage_ = self.widths_.coverage(errors, index, self.level)
+        self.error_ = self._size(float(np.abs(errors).mean()))
         finite = np.isfinite(values)
         rows = np.searchsorted(laid.at[finite], origins) - 1
         follows = laid.at[finite][rows] == origins - 1
         self.backtest_t_ = np.where(follows, t_ms[finite][rows], np.iinfo(np.int64).min)
         self.backtest_truth_ = self.plain_.back(truth)
         self.backtest_ = self.plain_.back(truth - errors)
-        self.coverage_ = float(((errors >= low) & (errors <= high)).mean())
-        self.error_ = float(np.abs(errors).mean()) * self.plain_.unit
 
         weights = _weights(misses.mean(axis=1))
         kept = np.flatnonzero(weights >= LEAST * weights.max())
@@ -140,8 +146,7 @@ class SeriesForecaster:
             .fit(self._view(name).see(laid.y), laid.first)
             for name in self.weights_
         }
-        keep = np.flatnonzero(np.isfinite(values))[-MEMORY:]
-        self.tail_t_, self.tail_v_ = t_ms[keep], values[keep]
+        self.tail_t_, self.tail_v_ = t_ms[-MEMORY:], values[-MEMORY:]
         return self
 
     @property
@@ -154,7 +159,7 @@ class SeriesForecaster:
     ) -> Forecast:
         """The steps after the newest finite value of the rows (n,); without any, after training."""
         path = self._ahead(t_ms, values)
-        low, high = self.widths_.sides(self.level if level is None else level)
+        low, high = self.widths_.sides(self.level if level is None else level, path.begin)
         lower, value, upper = (
             self._outside(path.value + away) for away in (low, np.zeros(self.horizon), high)
         )
@@ -176,7 +181,7 @@ class SeriesForecaster:
         what lies too low for one hour usually does for the next.
         """
         path = self._ahead(t_ms, values)
-        courses = self._outside(path.value + self.widths_.paths())
+        courses = self._outside(path.value + self.widths_.paths(path.begin))
         beyond = courses > threshold if above else courses < threshold
         crossed = np.maximum.accumulate(beyond, axis=1).sum(axis=0)
         return np.asarray((crossed + 0.5) / (len(courses) + 1.0))
@@ -185,7 +190,9 @@ class SeriesForecaster:
         before = self.tail_t_ < t_ms[0] if len(t_ms) else np.ones(len(self.tail_t_), np.bool_)
         finite = np.isfinite(values)
         t = np.concatenate((self.tail_t_[before], t_ms[finite]))
-        laid = self.grid_.lay(t, np.concatenate((self.tail_v_[before], values[finite])))
+        laid = self.grid_.lay(
+            t, np.concatenate((self.tail_v_[before], values[finite])) / self.scale_
+        )
         y = self.plain_.see(laid.y[-MEMORY:])
         back = self._looks_back(len(y))
         rows = len(y) - int(back[-1])
@@ -202,11 +209,11 @@ class SeriesForecaster:
                 ]
         start = int(t[-1])
         if not paths:
-            return _Path(start, np.full(self.horizon, y[-1]), "naive", True)
+            return _Path(start, int(index[0]), np.full(self.horizon, y[-1]), "naive", True)
         kept = sum(self.weights_[name] for name in paths)
         weights = self._now(misses)
         value = np.tensordot(weights, np.array(list(paths.values())), 1)
-        return _Path(start, value, list(paths)[int(weights.argmax())], kept < 0.5)
+        return _Path(start, int(index[0]), value, list(paths)[int(weights.argmax())], kept < 0.5)
 
     def _looks_back(self, rows: int) -> Integers:
         """Rows before the newest from which members forecast what has come: 0, then those."""
@@ -247,7 +254,14 @@ class SeriesForecaster:
         return path if view is self.plain_ else self.plain_.see(view.back(path))
 
     def _outside(self, x: Array) -> Array:
-        return np.maximum(self.plain_.back(x), self.floor_)
+        y = np.maximum(self.plain_.back(x), self.floor_)
+        most = np.finfo(np.float64).max / max(self.scale_, 1.0)
+        return np.asarray(np.clip(y, -most, most) * self.scale_)
+
+    def _size(self, deviations: float) -> float:
+        """Usual deviations, as a difference of values."""
+        most = float(np.finfo(np.float64).max) / max(self.scale_, 1.0)
+        return min(deviations * self.plain_.unit, most) * self.scale_
 
     def _reasonable(self, path: Array, windows: Array) -> Flags:
         """Which paths (k, h) stay near what was ever seen, or is now."""
@@ -265,6 +279,7 @@ class SeriesForecaster:
             "horizon": np.array(self.horizon),
             "level": np.array(self.level),
             "floor": np.array(self.floor_),
+            "scale": np.array(self.scale_),
             "range": self.range_,
             "tail_t": self.tail_t_,
             "tail_v": self.tail_v_,
@@ -286,6 +301,7 @@ class SeriesForecaster:
         own = cls(integer(arrays, "horizon"), scalar(arrays, "level"))
         own.grid_ = Grid.from_arrays(arrays)
         own.floor_, own.range_ = scalar(arrays, "floor"), floats(arrays, "range")
+        own.scale_ = scalar(arrays, "scale")
         own.tail_t_ = np.asarray(arrays["tail_t"], np.int64)
         own.tail_v_ = floats(arrays, "tail_v")
         names = [str(name) for name in arrays["names"]]
@@ -297,6 +313,18 @@ class SeriesForecaster:
         own.widths_ = Widths.from_arrays(within("widths", arrays))
         own.members_ = {name: POOL[name].load(within(f"member.{name}", arrays)) for name in names}
         return own
+
+
+def _magnitude(values: Array) -> float:
+    """The power of two near what values (n,) usually are: dividing by it loses nothing."""
+    sizes = np.abs(values[values != 0])
+    usual = float(np.median(np.log2(sizes))) if len(sizes) else 0.0
+    return float(2.0 ** np.clip(np.floor(usual), -1000, 1000))
+
+
+def _divided(values: Array, scale: float) -> Array:
+    with np.errstate(over="ignore"):  # a freak beyond all that counts
+        return np.asarray(np.clip(values / scale, -LARGEST, LARGEST))
 
 
 def _weights(errors: Array) -> Array:

@@ -15,6 +15,7 @@ import numpy as np
 from joblib import Parallel, delayed
 from threadpoolctl import threadpool_limits
 
+from models.forecast.longterm import Outlook, outlook
 from models.forecast.series import ROWS_MIN, Forecast, SeriesForecaster
 from service.domain.errors import InvalidInput
 from service.offline.jobs import Job
@@ -37,13 +38,15 @@ _BYTES_MANY = 1_000_000
 class Options:
     """Steps ahead, the share of values that bounds should hold, and whether to take long.
 
-    With `step_ms` times in files are numbers of steps that last so long.
+    With `step_ms` times in files are numbers of steps that last so long. With `trend` steps are
+    days (of a series of weeks: weeks), and the trend is what goes on.
     """
 
     horizon: int = 24
     level: float = 0.9
     thorough: bool = False
     step_ms: int = 0
+    trend: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,13 +64,14 @@ class Ahead:
     """The forecast of a series, or what is wrong with it.
 
     `error` is the mean absolute error of forecasts in the backtest, `coverage` the share of values
-    that lay inside the bounds there.
+    that lay inside the bounds there. A `trend` has neither forecaster nor coverage.
     """
 
     name: str
     wrong: str = ""
     forecast: Forecast | None = None
-    stamps: Sequence[str] = ()
+    trend: Outlook | None = None
+    form: StampForm = field(default_factory=StampForm)
     error: float = 0.0
     coverage: float = 0.0
 
@@ -131,11 +135,12 @@ def write(out: TextIO, series: Iterable[Ahead]) -> None:
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(SAID)
     for one in series:
-        if one.forecast is not None:
-            said = (one.forecast.value, one.forecast.lower, one.forecast.upper)
+        told = one.forecast or one.trend
+        if told is not None:
+            said = (told.value, told.lower, told.upper)
             columns = [map(repr, column.tolist()) for column in said]
-            names = [one.name] * len(one.stamps)
-            writer.writerows(zip(names, one.stamps, *columns, strict=True))
+            stamps = [one.form.write(t) for t in told.t_ms.tolist()]
+            writer.writerows(zip([one.name] * len(stamps), stamps, *columns, strict=True))
 
 
 def _read(job: Job, options: Options) -> tuple[File, list[Asked]]:
@@ -200,7 +205,7 @@ def _columns(table: Table, ds: str, y: str, options: Options) -> tuple[Times, Va
 def _series(table: Table, name: str, ds: str, t: Times, v: Values, options: Options) -> Asked:
     """A series of all rows of a table, in order of time; of equal times the first row counts."""
     count = int(np.isfinite(v).sum())
-    if count < ROWS_MIN:
+    if count < ROWS_MIN and not options.trend:
         few = "1 value is too few" if count == 1 else f"{count} values are too few"
         raise table.wrong(len(t) - 1, f"{few}, a forecast needs {ROWS_MIN}")
     newest = int(t.argmax())
@@ -222,9 +227,11 @@ def _ahead(asked: Asked, options: Options) -> Ahead:
     """The forecast of a series."""
     with threadpool_limits(1):
         try:
+            if options.trend:
+                trend = outlook(asked.t_ms, asked.values, options.horizon, options.level)
+                return Ahead(asked.name, trend=trend, form=asked.form, error=trend.error)
             model = SeriesForecaster(options.horizon, options.level, options.thorough)
             forecast = model.fit(asked.t_ms, asked.values).predict()
         except (ValueError, ArithmeticError) as error:
             return Ahead(asked.name, wrong=f"cannot be forecast: {error}")
-    stamps = [asked.form.write(t) for t in forecast.t_ms.tolist()]
-    return Ahead(asked.name, "", forecast, stamps, model.error_, model.coverage_)
+    return Ahead(asked.name, "", forecast, None, asked.form, model.error_, model.coverage_)

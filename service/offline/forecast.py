@@ -8,6 +8,7 @@ from typing import Any
 
 from rich.console import Console
 
+from models.forecast.longterm import TrendChange
 from service.domain.errors import InvalidInput
 from service.offline.ahead import Ahead, File, Options, forecast_all, write
 from service.offline.jobs import Job, jobs, single, to_stdout, write_whole
@@ -82,15 +83,22 @@ def _said(file: File, wrong: list[str]) -> dict[str, Any]:
 
 
 def _of(one: Ahead) -> dict[str, Any]:
-    model = one.forecast.model if one.forecast else ""
-    fell_back = bool(one.forecast and one.forecast.fell_back)
-    return {
-        "unique_id": one.name,
-        "model": model,
-        "error": one.error,
-        "coverage": round(one.coverage, 4),
-        "fell_back": fell_back,
-    }
+    said: dict[str, Any] = {"unique_id": one.name, "error": one.error}
+    if one.forecast is not None:
+        said["model"] = one.forecast.model
+        said["coverage"] = round(one.coverage, 4)
+        said["fell_back"] = one.forecast.fell_back
+    if one.trend is not None:
+        said["slope_per_week"] = one.trend.slope
+        said["growth_per_week"] = one.trend.growth
+        said["since"] = one.form.write(one.trend.since_ms)
+        said["changes"] = [_changed(one, change) for change in one.trend.changes]
+    return said
+
+
+def _changed(one: Ahead, change: TrendChange) -> dict[str, Any]:
+    kind, at = change.kind.value, one.form.write(change.t_ms)
+    return {"at": at, "kind": kind, "before": change.before, "after": change.after}
 
 
 def _summary(done: list[dict[str, Any]], seconds: float) -> str:
@@ -98,7 +106,7 @@ def _summary(done: list[dict[str, Any]], seconds: float) -> str:
     files = sum(1 for file in done if file["series"])
     text = f"{_count(len(series), 'series', 'series')} of {_count(files, 'file', 'files')} "
     text += f"in {seconds:.1f} s"
-    fell_back = sum(one["fell_back"] for one in series)
+    fell_back = sum(one.get("fell_back", False) for one in series)
     return text + (f"; {fell_back} fell back on the last values" if fell_back else "")
 
 

@@ -8,7 +8,7 @@ on; a shard whose lease is lost is dropped at once.
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Mapping
 from functools import partial
 from typing import Any
 
@@ -20,7 +20,7 @@ from service.domain.errors import LostLease, NotFound, OffbeatError
 from service.domain.rules import Rule
 from service.domain.series import SCORE, Series, parse_series_id
 from service.rules.evaluator import Judgement, SeriesIndex, evaluate
-from service.rules.health import held
+from service.rules.health import held, short
 from service.storage.columns import Columns
 from service.storage.head import Head
 from service.storage.lag import Lags
@@ -78,10 +78,12 @@ class Worker:
         """Work until `stop`; then release the shards so that another can take them at once."""
         await self._w.check_layout()
         self._stop = stop
+        # What models need takes most of a second to load; leases and logs do not wait for it.
+        loading = asyncio.create_task(asyncio.to_thread(self._load))
         async with asyncio.TaskGroup() as group:
             steps: list[tuple[Callable[[], Awaitable[None]], str]] = [
                 (self._hold, "leases"),
-                (self._detect, "detection"),
+                (partial(self._detect, loading), "detection"),
                 (self._judge, "rules"),
                 (self._seal, "sealing"),
             ]
@@ -179,7 +181,12 @@ class Worker:
             if number is not None and number in self.head.series(tenant):
                 self._shown(tenant, [number])
 
-    async def _detect(self) -> None:
+    def _load(self) -> None:
+        """Import what scores, and make the scorers."""
+        _ = self._w.scorer, self._w.cold_scorer
+
+    async def _detect(self, loading: asyncio.Task[None]) -> None:
+        await loading
         await wait_for(self._changed, 1.0)
         dirty, self._dirty = self._dirty, {}
         if dirty:
@@ -315,8 +322,11 @@ class Worker:
         begun = time.perf_counter()
         for rule in rules:
             try:
-                judgements = await asyncio.to_thread(self._evaluate, rule, tenant, now, confidence)
-                if why := held(judgements):
+                firing = await self._w.engine.firing(tenant, rule.id)
+                judgements = await asyncio.to_thread(
+                    self._evaluate, rule, tenant, now, confidence, firing
+                )
+                if why := held(judgements) or short(judgements):
                     quiet[rule.id] = why
                 await self._w.engine.apply(
                     tenant,
@@ -340,7 +350,12 @@ class Worker:
         await self._w.rule_health.report(tenant, told)
 
     def _evaluate(
-        self, rule: Rule, tenant: str, now: float, confidence: Mapping[int, float]
+        self,
+        rule: Rule,
+        tenant: str,
+        now: float,
+        confidence: Mapping[int, float],
+        firing: Collection[str],
     ) -> list[Judgement]:
         return evaluate(
             rule,
@@ -352,6 +367,7 @@ class Worker:
             index=self._index,
             factors=self._w.feedback.factors(tenant, rule.id),
             confidence=confidence,
+            firing=firing,
         )
 
     def _chart(self, tenant: str, series: Series) -> Chart | None:

@@ -116,6 +116,89 @@ def test_gaps_and_missing_values():
     assert forecast.t_ms[0] == t[-1] + 3_600_000
 
 
+LEVELS = (0.8, 0.9, 0.95)
+HOUR = 3_600_000
+T = times(600, HOUR)
+EVENTS = np.cumsum(RNG.exponential(60_000, 600)).astype(np.int64)
+MESSY = {
+    "barely": (T[:32], daily(32, 0, PERIOD)),
+    "every other": (T[:70], np.resize([3.0, np.nan, 4.0], 70)),
+    "huge": (T, daily(600, 0, PERIOD) * 1e298),
+    "largest": (T, np.clip(RNG.normal(size=600), -1, 1) * 1.7e308),
+    "smallest": (T, -daily(600, 0, PERIOD) * 1e-300),
+    "freaks": (T, np.where(RNG.random(600) < 0.01, -1e200, daily(600, 0, PERIOD))),
+    "holes": (T, np.where(RNG.random(600) < 0.6, np.nan, daily(600, 0, PERIOD))),
+    "infinite": (T, np.where(RNG.random(600) < 0.2, -np.inf, daily(600, 0, PERIOD))),
+    "a year away": (np.concatenate((T[:300], T[300:] + 365 * 24 * HOUR)), daily(600, 0, PERIOD)),
+    "twice": (np.repeat(T[:300], 2), daily(600, 0, PERIOD)),
+    "days": (times(400, 24 * HOUR), daily(400, 0, 7)),
+    "weeks": (times(150, 168 * HOUR), np.cumsum(RNG.normal(size=150))),
+    "events": (EVENTS, RNG.gamma(2.0, size=600)),
+    "milliseconds": (times(600, 1), daily(600, 0, PERIOD)),
+    "five minutes": (times(2500, 300_000), daily(2500, 0, 288)),
+    "on and off": (times(900, 60_000), (RNG.random(900) < 0.1) * 1.0),
+}
+
+
+@pytest.mark.parametrize("name", MESSY)
+def test_whatever_comes_is_forecast(name):
+    t, y = MESSY[name]
+    model = SeriesForecaster(30).fit(t, y)
+    again = SeriesForecaster(30).fit(t, y)
+    for level in LEVELS:
+        forecast = model.predict(level=level)
+        assert np.isfinite([forecast.value, forecast.lower, forecast.upper]).all()
+        assert (forecast.lower <= forecast.value).all()
+        assert (forecast.value <= forecast.upper).all()
+        assert np.array_equal(forecast.value, again.predict(level=level).value)
+    assert np.isfinite([model.error_, *model.errors_.values()]).all()
+    assert 0 <= model.coverage_ <= 1
+    stored = SeriesForecaster.from_arrays(model.to_arrays())
+    assert np.array_equal(stored.predict().upper, model.predict().upper)
+    p = model.crossing(t, y, float(y[np.isfinite(y)][0]))
+    assert ((p > 0) & (p < 1)).all()
+
+
+def test_units_do_not_matter():
+    y = daily(600, 0, PERIOD)
+    plain = SeriesForecaster(24).fit(T, y).predict()
+    for unit in (1e-290, 1e-9, 1e6, 1e300):
+        scaled = SeriesForecaster(24).fit(T, y * unit).predict()
+        assert scaled.value / unit == pytest.approx(plain.value)
+        assert scaled.upper / unit == pytest.approx(plain.upper)
+
+
+def test_a_hundred_thousand_rows_take_no_longer_than_ten_thousand():
+    y = daily(100_000, 0, 288)
+    begun = time.process_time()
+    model = SeriesForecaster(288).fit(times(len(y), 300_000), y)
+    assert time.process_time() - begun < 0.8
+    assert model.predict().t_ms[0] == times(len(y) + 1, 300_000)[-1]
+
+
+def test_intervals_of_any_level_hold_about_what_they_say():
+    def families(seed):
+        rng = np.random.default_rng(seed)
+        busy = np.where(np.isin(np.arange(1100) % 24, range(9, 18)), 4.0, 0.5)
+        yield daily(1100, seed, PERIOD)
+        yield noise(1100, seed)
+        yield daily(1100, seed, PERIOD, 0.1) + busy * rng.normal(size=1100)
+        yield bursts(1100, seed, 0.3)
+        yield np.cumsum(rng.normal(size=1100))
+
+    held = []
+    for y in (y for seed in range(2) for y in families(seed)):
+        t = times(len(y), HOUR)
+        model = SeriesForecaster(24).fit(t[:800], y[:800])
+        for end in range(800, 1076, 45):
+            new = y[end : end + 24]
+            said = [model.predict(t[:end], y[:end], level) for level in LEVELS]
+            held.append([((new >= s.lower) & (new <= s.upper)).mean() for s in said])
+    mean = np.mean(held, axis=0)  # on steady series rather too much
+    assert (mean > np.array(LEVELS) - 0.03).all()
+    assert (mean < np.array([0.9, 0.965, 0.99])).all()
+
+
 def test_too_short_is_an_error_with_a_reason():
     with pytest.raises(ValueError, match="a forecaster needs 32"):
         SeriesForecaster().fit(times(20), daily(20))
@@ -132,6 +215,23 @@ def test_intervals_hold_about_what_they_say():
             held.append(((new >= forecast.lower) & (new <= forecast.upper)).mean())
         assert 0.85 < model.coverage_ < 0.97
     assert np.mean(held) == pytest.approx(0.9, abs=0.05)
+
+
+def test_intervals_are_as_wide_as_the_time_of_day_is_uncertain():
+    hour = np.arange(1000) % 24
+    busy = (hour >= 9) & (hour < 18)
+    y = daily(1000, 0, PERIOD, 0.1) + np.where(busy, 4.0, 0.4) * np.random.default_rng(1).normal(
+        size=1000
+    )
+    t = times(1024, 3_600_000)
+    for end in (1000, 989):
+        model = SeriesForecaster(24).fit(t[:end], y[:end])
+        said = model.predict()
+        wide = said.upper - said.lower
+        ahead = busy[np.arange(end, end + 24) % 24]
+        assert wide[ahead].mean() > 2.5 * wide[~ahead].mean()
+        courses = model.widths_.paths(int(model.grid_.index(said.t_ms[:1])[0]))
+        assert courses[:, ahead].std() > 2.0 * courses[:, ~ahead].std()
 
 
 def test_the_mixture_is_no_worse_than_the_best_member():

@@ -214,6 +214,33 @@ def test_a_bad_series_stops_no_other(said, tmp_path):
     assert first["fell_back"] is False
 
 
+def test_a_trend_is_forecast_by_day_and_tells_where_it_changed(tmp_path):
+    days = np.arange(150)
+    rng = np.random.default_rng(0)
+    y = 500 + 0.5 * days + 4.0 * np.maximum(days - 90, 0) + 30 * (days % 7 == 5)
+    source = tmp_path / "plays.csv"
+    lines = (
+        f"{np.datetime64('2024-01-01') + d},{v!r}\n"
+        for d, v in zip(days, (y + rng.normal(0, 8, 150)).tolist(), strict=True)
+    )
+    source.write_text("ds,y\n" + "".join(lines))
+    target = tmp_path / "out.csv"
+    done = run(source, "--trend", "--horizon", 14, "-o", target, "--json")
+    told = rows(target)
+    assert [row[1] for row in told] == [
+        str(np.datetime64("2024-01-01") + 150 + d) for d in range(14)
+    ]
+    weekday = np.tile(30 * (np.arange(150, 164) % 7 == 5), 1)
+    want = y[-1] + 4.5 * np.arange(1, 15) + weekday
+    assert np.abs(numbers(told, "plays")[:, 0] - want).max() < 40
+    series = json.loads(done.stdout)["files"][0]["series"][0]
+    assert series["slope_per_week"] == pytest.approx(7 * 4.5, rel=0.15)
+    assert [change["kind"] for change in series["changes"]] == ["slope"]
+    assert "2024-03-2" in series["since"] or "2024-04-0" in series["since"]
+    source.write_text("ds,y\n2024-01-01,1\n2024-01-02,1\n")
+    assert "2 whole days (or weeks), a trend needs 21" in run(source, "--trend", status=1).stderr
+
+
 def test_many_series_on_all_cores(tmp_path):
     body = long(*(f"s{i}" for i in range(12)), stamp=lambda t: iso(t) + " " * 400)  # much to read
     source = tmp_path / "many.csv"
