@@ -7,6 +7,7 @@ share is set.
 import asyncio
 import contextlib
 import os
+import threading
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol, TypeVar
@@ -24,6 +25,8 @@ _IDLE_SECONDS = 120
 #: A process that computes with several threads would only take turns with its siblings.
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 _LOWEST = 19
+#: Seconds between a process' looks at whether its scheduler lives.
+_LOOK_SECONDS = 1.0
 
 #: Waited for before each training.
 Gate = Callable[[], Awaitable[None]]
@@ -106,8 +109,8 @@ class LocalPool:
             max_workers=processes,
             timeout=_IDLE_SECONDS,
             env=_ONE_THREAD,
-            initializer=yield_to_others,
-            initargs=(self._nice,),
+            initializer=prepare_process,
+            initargs=(self._nice, os.getpid()),
         )
 
     def close(self) -> None:
@@ -136,6 +139,19 @@ def timed(function: Callable[..., T], *arguments: Any) -> tuple[T, float]:
     """What the function returns, and the CPU seconds that it took."""
     begun = time.process_time()
     return function(*arguments), time.process_time() - begun
+
+
+def prepare_process(nice: int, parent: int) -> None:
+    """What a process does before its first training."""
+    yield_to_others(nice)
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+
+
+def _end_with(parent: int) -> None:
+    """Wait until the scheduler has ended, also if it was killed; then nobody takes what is made."""
+    while os.getppid() == parent:
+        time.sleep(_LOOK_SECONDS)
+    os._exit(1)
 
 
 def yield_to_others(nice: int) -> None:
