@@ -72,6 +72,11 @@ class DaskPool:
             return self._local.place
         return f"Dask, {self._threads} thread{'' if self._threads == 1 else 's'}"
 
+    @property
+    def running(self) -> int:
+        """How many run at present, there and here."""
+        return min(self._running, self._threads) + self._local.running
+
     async def run(self, function: Callable[..., T], *arguments: object) -> T:
         """What the function returns; raises what it raises."""
         client = await self._ready()

@@ -40,6 +40,11 @@ class Executor(Protocol):
         """Where that is, in a word or two."""
         ...
 
+    @property
+    def running(self) -> int:
+        """How many run at present."""
+        ...
+
     async def run(self, function: Callable[..., T], *arguments: object) -> T:
         """What the function, importable by its name, returns; raises what it raises."""
         ...
@@ -60,6 +65,7 @@ class LocalPool:
     ) -> None:
         self._processes, self._nice, self._share, self._gate = processes, nice, share, gate
         self._room = asyncio.Semaphore(processes)
+        self.running = 0
         self._alone = asyncio.Lock()
         self._pool: ProcessPoolExecutor | None = None
         self._single: ProcessPoolExecutor | None = None
@@ -78,7 +84,11 @@ class LocalPool:
         async with self._room:
             if self._gate is not None:
                 await self._gate()
-            result, seconds = await self._run(function, arguments)
+            self.running += 1
+            try:
+                result, seconds = await self._run(function, arguments)
+            finally:
+                self.running -= 1
             if self._share < 1:
                 await asyncio.sleep(seconds * (1 / self._share - 1))
         return result

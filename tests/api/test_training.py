@@ -25,10 +25,9 @@ def due(tenant: str, number: int, *, again: bool = False) -> Due:
 @pytest.fixture
 def progress(parts: Wiring) -> Progress:
     """Twelve new series of acme, of which seven are done; two known ones of another tenant."""
-    found = Progress(parts.clock, lambda: "", lambda: "2 processes")
+    found = Progress(parts.clock, lambda: "", lambda: "2 processes", lambda: 1)
     acme = [due("acme", number) for number in range(12)]
     found.begin([*acme, due("other", 1, again=True), due("other", 2, again=True)])
-    found.started()
     for one, outcome in zip(acme, ["trained"] * 6 + ["failed", "cold"], strict=False):
         found.left(one, outcome)
     return found
@@ -103,7 +102,9 @@ def test_the_line(now: Learning, said: str) -> None:
 
 
 def test_a_pause_is_told_with_its_reason(progress: Progress, parts: Wiring) -> None:
-    held = Progress(parts.clock, lambda: "points wait 1.2 s to be judged", lambda: "1 process")
+    held = Progress(
+        parts.clock, lambda: "points wait 1.2 s to be judged", lambda: "1 process", lambda: 0
+    )
     held.begin([due("acme", 1)])
     assert learning(held.snapshot(), "acme").state == "paused"
     assert learning(held.snapshot(), "acme").why == "points wait 1.2 s to be judged"
