@@ -44,15 +44,14 @@ _SHARDS = Settings.model_fields["log_shards"].default
 _STEP_MS = 300_000
 _LIVE_ROWS = 600
 _SAMPLES_AT_ONCE = 20_000
-#: Seconds of judging before training begins, for comparison.
-_QUIET_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
 class Plan:
     """`series` of `rows` samples are trained while `live` others get a point a second.
 
-    `dask` trains on a cluster of two workers, of which one is killed when a third is done.
+    Before that they are judged alone for `quiet_seconds`, for comparison. `dask` trains on a
+    cluster of two workers, of which one is killed when a third is done.
     """
 
     series: int = 2000
@@ -61,6 +60,7 @@ class Plan:
     processes: int = 2
     nice: int = 19
     dask: bool = False
+    quiet_seconds: float = 10.0
     limit_seconds: float = 7200.0
 
 
@@ -140,7 +140,7 @@ def _measure(plan: Plan, service: Service, cluster: DaskCluster | None, say: Say
         service.drain(3600)
         say("judging without training")
         judged.take()
-        time.sleep(_QUIET_SECONDS)
+        time.sleep(plan.quiet_seconds)
         before = judged.take()
     say("training")
     cpu = sum(service.read().cpu.values())
