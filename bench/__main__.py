@@ -12,6 +12,7 @@ from bench import detection as detecting
 from bench import detection_report, report
 from bench import fairness as fair
 from bench import ingest as recording
+from bench import keeping_up as keeping
 from bench import read as reading
 from bench import scoring as score
 from bench import training as learning
@@ -70,6 +71,8 @@ def everything(
     good = _ingest(_cells(quick=quick), baseline=_QUICK_SECONDS, as_json=as_json)
     _read(as_json=as_json)
     _detection(data, labels, referee, 2 if quick else _SERIES, as_json=as_json)
+    if not quick:
+        good &= _keeping_up(500, 30.0, as_json=as_json)
     good &= _fairness(3.0, 6 if not quick else 2, as_json=as_json)
     raise typer.Exit(0 if good else 1)
 
@@ -180,6 +183,19 @@ def training(
     raise typer.Exit(1 if found.problems else 0)
 
 
+@app.command("keeping-up")
+def keeping_up(
+    series: Annotated[int, typer.Option(min=100, help="Series, each with a model.")] = 10_000,
+    seconds: Annotated[float, typer.Option(help="Length of the ordinary work.")] = 120.0,
+    first: Annotated[
+        bool, typer.Option("--first", help="Run before all other programs; needs root.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """A worker on one core: a point of each of many trained series every ten seconds."""
+    raise typer.Exit(0 if _keeping_up(series, seconds, first=first, as_json=as_json) else 1)
+
+
 def _cells(
     protocols: list[str] | None = None,
     sizes: list[int] | None = None,
@@ -244,6 +260,16 @@ def _detection(
         print(json.dumps({"detection": found.plain()}))
     else:
         detection_report.show(found, report.out)
+
+
+def _keeping_up(series: int, seconds: float, *, first: bool = False, as_json: bool) -> bool:
+    _say("keeping up")
+    found = keeping.measure(series, seconds, first=first)
+    if as_json:
+        print(json.dumps({"keeping_up": found.plain()}))
+    else:
+        report.keeping_up(found)
+    return not found.problems
 
 
 def _fairness(seconds: float, pairs: int, *, first: bool = False, as_json: bool) -> bool:

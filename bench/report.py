@@ -9,6 +9,7 @@ from rich.table import Table
 
 from bench.fairness import P99_RATIO, Fairness
 from bench.ingest import Comparison, target_of
+from bench.keeping_up import KeepingUp
 
 #: Columns of the widest table; a pipe has no width of its own.
 _WIDTH = 190
@@ -136,3 +137,47 @@ def _short(number: float) -> str:
     if number >= 1e6:
         return f"{number / 1e6:.2f} M"
     return f"{number / 1e3:.1f} k" if number >= 1e4 else f"{number:,.0f}"
+
+
+def keeping_up(found: KeepingUp) -> None:
+    """What `keeping-up` saw, a column a stretch."""
+    out.print(
+        f"{found.series:,} series, models of {found.model_bytes / 1e9:.2f} GB on disk; prepared in "
+        f"{found.prepared:.0f} s. After a restart the worker followed the log again within "
+        f"{found.restored:.1f} s, and every series was scored after {found.scored:.1f} s."
+    )
+    table = Table(title="A worker on one core", title_justify="left")
+    table.add_column("")
+    for stretch in found.stretches:
+        table.add_column(stretch.what, justify="right")
+    rows = {
+        "seconds": [f"{s.seconds:.0f}" for s in found.stretches],
+        "samples recorded": [f"{s.samples:,}" for s in found.stretches],
+        "sample to its score, p50, p99, longest, s": [
+            f"{s.score_p50:.2f}, {s.score_p99:.2f}, {s.score_max:.2f}" for s in found.stretches
+        ],
+        "scores over ten seconds late at the end": [str(s.unscored) for s in found.stretches],
+        "points scored, samples stored a second": [
+            f"{s.points_scored:,.0f}, {s.samples_stored:,.0f}" for s in found.stretches
+        ],
+        "a look at new points, s": [f"{s.scoring:.2f}" for s in found.stretches],
+        "rules judged a second; all of them once, s": [
+            f"{s.rules_evaluated:.2f}; {s.judging:.2f}" for s in found.stretches
+        ],
+        "longest wait for the worker's loop, s": [f"{s.late:.2f}" for s in found.stretches],
+        "log entries that waited at most": [str(s.backlog) for s in found.stretches],
+        "p99 of recording, reading, ms": [
+            f"{s.record_p99 * 1e3:.0f}, {s.read_p99 * 1e3:.0f}" for s in found.stretches
+        ],
+        "CPU, cores: " + ", ".join(found.stretches[0].cpu): [
+            ", ".join(f"{used:.2f}" for used in s.cpu.values()) for s in found.stretches
+        ],
+        "memory, GB: worker, store": [
+            f"{s.worker_bytes / 1e9:.2f}, {s.store_bytes / 1e9:.2f}" for s in found.stretches
+        ],
+    }
+    for name, cells in rows.items():
+        table.add_row(name, *cells)
+    out.print(table)
+    for problem in found.problems:
+        err.print(problem, style="red", markup=False)

@@ -1,4 +1,4 @@
-"""`offbeat`, with roles that can be profiled or take the plain decoders of the comparison.
+"""`offbeat`, with roles that can be profiled, kept to a core, or take plain decoders to compare.
 
 `python -m bench.role serve …` is `offbeat serve …`, unless one of the variables is set: then the
 supervisor starts its roles through this module, too.
@@ -14,6 +14,8 @@ from pathlib import Path
 SLOW = "BENCH_SLOW"
 #: `role:file`: profile that role and write what was found to the file.
 PROFILE = "BENCH_PROFILE"
+#: `role:core`: that role runs on this core alone.
+PIN = "BENCH_PIN"
 
 
 def main() -> None:
@@ -21,12 +23,15 @@ def main() -> None:
     words = sys.argv[1:]
     slow = bool(os.environ.get(SLOW))
     profiled, _, file = os.environ.get(PROFILE, "").partition(":")
+    pinned, _, core = os.environ.get(PIN, "").partition(":")
     if words[:2] == ["-m", "service.cli"]:
+        if words[2] == pinned:
+            os.sched_setaffinity(0, {int(core)})
         _role(words[2], slow=slow, file=file if words[2] == profiled else "")
         return
     from service import cli
 
-    if slow or profiled:
+    if slow or profiled or pinned:
         folder = Path(words[words.index("--data-dir") + 1]).parent
         sys.executable = str(_interpreter(folder))
     cli.main()

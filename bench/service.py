@@ -14,7 +14,7 @@ from types import TracebackType
 import httpx
 from redis import Redis
 
-from bench.role import PROFILE, SLOW
+from bench.role import PIN, PROFILE, SLOW
 from service.settings import Settings, variable
 from service.storage import keys
 from service.supervisor import free_port
@@ -42,11 +42,17 @@ class Reading:
 
 
 class Service:
-    """`offbeat serve` as a context manager; `slow` takes plain decoders, `profile` names a role."""
+    """`offbeat serve` as a context manager; `slow` takes plain decoders, `profile` names a role.
 
-    def __init__(self, *, slow: bool = False, profile: str = "", **settings: object) -> None:
+    `pin` is a role and the core that it is to run on alone: `worker:0`.
+    """
+
+    def __init__(
+        self, *, slow: bool = False, profile: str = "", pin: str = "", **settings: object
+    ) -> None:
         self.slow = slow
         self.profile = profile
+        self.pin = pin
         self.port = free_port("127.0.0.1")
         self.url = f"http://127.0.0.1:{self.port}"
         self._folder = tempfile.TemporaryDirectory(prefix="offbeat-bench-")
@@ -72,6 +78,8 @@ class Service:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        if error is not None and hasattr(self, "_log"):
+            print(self.log(), file=sys.stderr)
         self.close()
 
     def _start(self) -> None:
@@ -84,6 +92,7 @@ class Service:
             variable("alert_rules"): str(Path(self._folder.name) / "none.yaml"),
             SLOW: "1" if self.slow else "",
             PROFILE: f"{self.profile}:{self.profiled}" if self.profile else "",
+            PIN: self.pin,
         }
         if self.profile:
             environment["API_PROCESSES"] = "1"  # there is one profile
@@ -177,6 +186,15 @@ class Service:
             assert isinstance(newest, list)
             behind += bool(newest) and newest[0][0] != self.redis.get(keys.position(shard))
         return behind
+
+    def restart(self, role: str) -> float:
+        """Ask a role to end, and wait for the next; when it was there (`time.monotonic`)."""
+        (before,) = self.pids[role]
+        os.kill(before, signal.SIGTERM)
+        self._wait(30, lambda: self._children().get(role, [before]) != [before], f"no {role}")
+        begun = time.monotonic()
+        self.pids = self._children()
+        return begun
 
     def read(self) -> Reading:
         """What the roles have used so far."""

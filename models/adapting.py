@@ -10,6 +10,7 @@ import numpy as np
 from models.base import Array
 from models.changepoint import latest
 from models.grid import DAY_MS
+from models.robust import row_medians
 
 #: Days after a change in which every day is learned from by itself, and days that it is unlike.
 DAYS, BEFORE = 3, 7
@@ -37,6 +38,6 @@ def early_end(x: Array, start: int, stop: int, day: int) -> int:
 def _as_before(x: Array, day: int) -> bool:
     """Whether the newest day's level is one of those before the last days: then nothing changed."""
     days = min(BEFORE + DAYS, len(x) // day)
-    middles = np.median(x[len(x) - days * day :].reshape(days, day), axis=1)
+    middles = row_medians(x[len(x) - days * day :].reshape(days, day))
     before = middles[:-DAYS]
     return len(before) >= 2 and bool(before.min() <= middles[-1] <= before.max())

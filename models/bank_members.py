@@ -22,9 +22,9 @@ _TREES_AT_ONCE, _CORES_AT_ONCE, _CALIBRATED_AT_ONCE = 128, 64, 128
 #: Groups that the knots of a calibration are looked up in, and how many are in each.
 _GROUPED = 16
 _GROUPS = KNOTS // _GROUPED
-#: Bits of a node: feature, how far on the left child is, and above them the threshold.
-_FEATURE_BITS, _THRESHOLD = 8, 32
-_FEATURE, _AHEAD = (1 << _FEATURE_BITS) - 1, (1 << _THRESHOLD - _FEATURE_BITS) - 1
+#: Bits of a node: place of its value, how far on the left child is, and above them the threshold.
+_PLACE_BITS, _THRESHOLD = 15, 32
+_PLACE, _AHEAD = (1 << _PLACE_BITS) - 1, (1 << _THRESHOLD - _PLACE_BITS) - 1
 
 
 class Cores:
@@ -74,11 +74,13 @@ class Forests:
     The roots of a series come first, then its pairs of children, each tree in the order that goes
     on with the larger subtree: what most values pass on their way lies side by side. A node is one
     number that orders as its threshold does (`_ordered`), above how far on its left child is and,
-    in the lowest bits, its feature. A leaf leads to itself: it looks at a column where nothing is,
-    and its threshold is the path length.
+    in the lowest bits, where the value of its feature stands. A leaf leads to itself: it looks at
+    a column where nothing is, and its threshold is the path length.
     """
 
     def __init__(self, size: int, trees: int, depth: int, width: int) -> None:
+        if size * (width + 1) > _PLACE or (trees << depth + 1) > _AHEAD:
+            raise ValueError("forests: more series, columns or trees than a node can tell apart")
         self._trees, self._depth, self._width = trees, depth, width
         self._nodes = np.zeros(0, np.int64)
         self._begin = np.zeros(size, np.int64)
@@ -92,6 +94,7 @@ class Forests:
         if len(heaps.feature) != self._trees or heaps.length.shape[1] > 1 << self._depth:
             raise ValueError("forest: another number of trees or rows than this stack holds")
         nodes = _packed(heaps, self._width)
+        nodes += row * (self._width + 1)
         n = len(nodes)
         if n > self._room[row]:
             self._room[row] = 0
@@ -118,30 +121,26 @@ class Forests:
 
     def score(self, rows: Integers, X: Array) -> Array:
         """Score of X (n, width), of the series in `rows` (n,)."""
+        asked = np.full((len(self._begin), self._width + 1), -np.inf, np.float32)
+        asked[rows, :-1] = X
+        flat = _ordered(asked).ravel()
         lengths = np.empty(len(rows))
         for start in range(0, len(rows), _TREES_AT_ONCE):
             part = slice(start, start + _TREES_AT_ONCE)
-            lengths[part] = self._lengths(self._begin[rows[part]], X[part])
+            lengths[part] = self._lengths(self._begin[rows[part]], flat)
         return np.asarray(np.exp2(-lengths / self._expected[rows]))
 
-    def _lengths(self, begin: Integers, X: Array) -> Array:
-        """Mean path length of X (n, width), of the forests that begin at nodes (n,)."""
-        n = len(begin)
-        asked = np.full((n, self._width + 1), -np.inf, np.float32)
-        asked[:, :-1] = X
-        flat = _ordered(asked).ravel()
+    def _lengths(self, begin: Integers, flat: Integers) -> Array:
+        """Mean path length of values `flat`, of the forests that begin at nodes (n,)."""
         node = begin[:, None] + np.arange(self._trees)
-        column = np.empty_like(node)
-        column[:] = np.arange(n)[:, None] * (self._width + 1)
         found, place, value = np.empty_like(node), np.empty_like(node), np.empty_like(node)
         right = np.empty(node.shape, np.bool_)
         for _ in range(self._depth):  # every index is in range: "clip" only skips asking
             self._nodes.take(node, out=found, mode="clip")
-            np.bitwise_and(found, _FEATURE, out=place)
-            place += column
+            np.bitwise_and(found, _PLACE, out=place)
             flat.take(place, out=value, mode="clip")
             np.greater(value, found, out=right)
-            found >>= _FEATURE_BITS
+            found >>= _PLACE_BITS
             found &= _AHEAD
             node += found
             node += right
@@ -162,10 +161,10 @@ class Calibrations:
         self._columns = columns
         # knots by sixteen, and the last of each sixteen: two looks find a place among all
         self._knots = np.zeros((size * columns * _GROUPS, _GROUPED))
-        self._lasts = np.zeros((size, columns, _GROUPS))
+        self._lasts = np.zeros((_GROUPS, size, columns))
         self._ranks = np.zeros(size * columns * KNOTS, np.uint16)
         self._body = np.zeros((size, columns), np.int64)
-        self._tail = np.ones((size, columns, 3))
+        self._tail = np.ones((3, size, columns))
         self._known = np.zeros((size, columns), np.bool_)
 
     def put(self, row: int, column: int, calibrator: TailCalibrator | None) -> None:
@@ -180,9 +179,9 @@ class Calibrations:
             knots[:body], ranks[:body] = known
         place = row * self._columns + column
         self._knots[place * _GROUPS : (place + 1) * _GROUPS] = knots.reshape(_GROUPS, _GROUPED)
-        self._lasts[row, column] = knots[_GROUPED - 1 :: _GROUPED]
+        self._lasts[:, row, column] = knots[_GROUPED - 1 :: _GROUPED]
         self._ranks[place * KNOTS : (place + 1) * KNOTS] = ranks
-        self._body[row, column], self._tail[row, column] = body, tail
+        self._body[row, column], self._tail[:, row, column] = body, tail
         self._known[row, column] = calibrator is not None
 
     def surprise(self, rows: Integers, scores: Array, first: int = 0) -> Array:
@@ -197,9 +196,8 @@ class Calibrations:
         columns = slice(first, first + scores.shape[1])
         base = rows[:, None] * self._columns + np.arange(first, columns.stop)
         own = run(rows)
-        lasts = self._lasts[own, columns]
-        group = _trues(lasts <= scores[..., None])
-        np.minimum(group, _GROUPS - 1, out=group)
+        over = (self._lasts[:-1, own, columns] <= scores).view(np.uint8)
+        group = over.sum(axis=0, dtype=np.uint8).astype(np.int64)
         knots = self._knots.take(base * _GROUPS + group, axis=0)
         place = group * _GROUPED + _trues(knots <= scores[..., None])  # knots at most as high
         # as np.interp does it, with what is beyond the last knot at the end of the body
@@ -212,7 +210,7 @@ class Calibrations:
         flat = self._knots.ravel()
         highest, low, high = flat.take(right), self._ranks.take(left), self._ranks.take(right)
         below = _between(scores, flat.take(left), highest, low, high)
-        count, threshold, index = np.moveaxis(self._tail[own, columns], 2, 0)
+        count, threshold, index = self._tail[:, own, columns]
         beyond = np.where(scores > highest, count * BODY, high)
         below = np.where(place == 0, low, np.where(place >= body, beyond, below))
         below[body == 0] = 0.0
@@ -274,7 +272,7 @@ def _packed(heaps: Heaps, width: int) -> Integers:
     threshold, feature = heaps.threshold[split[:, :inner]], heaps.feature[split[:, :inner]]
     own_place = at[split]
     ahead = pair[split] - own_place
-    nodes[own_place] = _ordered(threshold) | (ahead << _FEATURE_BITS) | feature
+    nodes[own_place] = _ordered(threshold) | (ahead << _PLACE_BITS) | feature
     # the length of a leaf stands where the bottom slots of its subtree begin
     steps = (1 << level for level in reversed(range(depth + 1)))
     lengths = np.concatenate([heaps.length[:, ::step] for step in steps], axis=1)

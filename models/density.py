@@ -27,13 +27,19 @@ def squared_distances(A: Array, B: Array) -> Array:
     return np.asarray(square)
 
 
-def nearest(A: Array, B: Array) -> Array:
+def half_squares(B: Array) -> Array:
+    """Half the squared length of each row (m, p)."""
+    return np.asarray((B * B).sum(axis=1) / 2)
+
+
+def nearest(A: Array, B: Array, half: Array) -> Array:
     """Distance of each row (n, p) of A to the nearest row of B (m, p); equal rows are 0 apart.
+
+    `half` (m,) are the `half_squares` of B.
 
     The products that find the nearest cancel digits where it is near: a difference does not.
     """
     found = np.empty(len(A))
-    half = (B * B).sum(axis=1) / 2
     for start in range(0, len(A), 512):  # what one part is compared with stays in the cache
         part = A[start : start + 512]
         near = part @ B.T  # the nearest has the largest a·b - b·b/2
@@ -62,6 +68,7 @@ class CoreDistance:
         self, neighbours: int = 10, share: float = 0.9, rows: int = 400, seed: int = 0
     ) -> None:
         self.neighbours, self.share, self.rows, self.seed = neighbours, share, rows, seed
+        self._half: Array | None = None
 
     def fit(self, X: Array) -> Self:
         """Find the core points of rows (n, p)."""
@@ -76,12 +83,14 @@ class CoreDistance:
         reach = np.sqrt(square[:, k])
         self.eps_ = float(np.quantile(reach, self.share)) + 1e-6
         # what makes a core point of DBSCAN: k neighbours within eps, besides itself
-        self.core_ = X[reach <= self.eps_]
+        self.core_, self._half = X[reach <= self.eps_], None
         return self
 
     def score(self, X: Array) -> Array:
         """Distance of each row (n, p) to the nearest core point, in eps."""
-        return nearest(single(X), self.core_) / self.eps_
+        if self._half is None:
+            self._half = half_squares(self.core_)
+        return nearest(single(X), self.core_, self._half) / self.eps_
 
     def to_arrays(self) -> Arrays:
         """Core points and eps."""

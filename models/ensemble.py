@@ -126,7 +126,7 @@ class Detector:
         return 2.0 * float(np.median(self.tail_v_ / 2))  # halves never overflow
 
     def _walk(self, laid: Laid, doubted: Integers) -> Judged:
-        """What is said of each cell; nothing is learned from those that are `doubted`."""
+        """What is said of each cell, but not by whom; the `doubted` ones teach nothing."""
         units = Units.of(laid.y[:FIRST])
         seen = Past(units.apply(laid.y), laid.first)
         past, kept = seen, laid.seen
@@ -141,7 +141,8 @@ class Detector:
             judged, own = block.judged, (laid.seen & ~kept)[start:stop]
             if own.any() and start >= FIRST:
                 judged = _either(own, learned.judge_anew(seen, start, stop), judged)
-            said.append(judged)
+            # what each member said of all the rows would take most of the memory
+            said.append(judged._replace(each=judged.each[:0], Z=judged.Z[:0]))
             learned.learn(past, start, stop, block, kept[start:stop])
         recent = LEAD + ALERT_MEMORY
         if len(doubted) and doubted[-1] >= len(past) - recent:

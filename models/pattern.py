@@ -8,6 +8,7 @@ import numpy as np
 
 from models.base import Array, Flags, Integers
 from models.grid import Grid
+from models.robust import median
 
 #: Days that a pattern is learned from at least, and how much better it must explain other days.
 DAYS_LEAST, BETTER = 3, 0.95
@@ -40,7 +41,7 @@ def without_pattern(x: Array, t_ms: Integers, day: int) -> Array:
     table, seen = table[full], seen[full]
     if len(table) < DAYS_LEAST:
         return x
-    middle = np.array([np.median(row[known]) for row, known in zip(table, seen, strict=True)])
+    middle = np.array([median(row[known]) for row, known in zip(table, seen, strict=True)])
     table = table - middle[:, None]
     others = table[::2]
     away = np.abs(others - _usual(table[1::2]))[seen[::2]]

@@ -89,10 +89,11 @@ class Autoregression:
         unit = self.unit.mean if self.unit.rows else float(np.abs(deviation).mean())
         scale = np.maximum(unit, 1e-9 + 1e-6 * np.abs(level))
         inputs /= scale[:, None]
-        Z = np.clip(inputs, -CLIP, CLIP, out=inputs)
+        Z = np.minimum(np.maximum(inputs, -CLIP, out=inputs), CLIP, out=inputs)
         low, high = (self.low_, self.high_) if self.low_ <= self.high_ else (past.x[0], past.x[0])
         margin = (high - low) / 2
-        expected = np.clip(level + scale * (Z @ self.weights_), low - margin, high + margin)
+        expected = level + scale * (Z @ self.weights_)
+        expected = np.minimum(np.maximum(expected, low - margin), high + margin)
         return Prediction(expected, Z, deviation, scale)
 
     def learn(self, made: Prediction, x: Array, trusted: Flags) -> None:

@@ -64,7 +64,7 @@ def create_api(wiring: Wiring) -> FastAPI:
         analytics,
         series,
         entities,
-    explanation,
+        explanation,
         rules,
         channels,
         notifications,

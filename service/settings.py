@@ -126,7 +126,10 @@ class Settings(BaseSettings):
         "late samples stop coming.",
     )
     metrics_buffer_size: int = Field(
-        4096, ge=64, description="Recent samples of each series that a worker holds in memory."
+        4096,
+        ge=64,
+        description="Recent samples of each series that a worker holds in memory; of what models "
+        "say an eighth of that, at least 512.",
     )
     worker_lease_seconds: float = Field(
         10.0, ge=1, description="A worker that is silent for so long loses its shards."

@@ -117,8 +117,12 @@ class Series:
 
 @lru_cache(maxsize=200_000)
 def _derived(series: Series, suffix: str) -> Series:
-    """Remembered: each is asked for at every point, and its id is a hash of its labels."""
-    return Series.of(series.name + suffix, series.tags)
+    """Remembered: each is asked for at every point, and its id is a hash of its labels.
+
+    All labels but the name are those of the series itself, not copies: there are seven to each.
+    """
+    pairs = tuple((NAME, pair[1] + suffix) if pair[0] == NAME else pair for pair in series.labels)
+    return Series(series_id(pairs), pairs)
 
 
 def parse_series_id(text: str) -> int | None:

@@ -26,6 +26,8 @@ from service.storage.wake import WakeUps, wait_for
 log = structlog.get_logger(__name__)
 
 _POLL_SECONDS = 1.0
+#: Real seconds between counts of what waits.
+_COUNT_SECONDS = 10.0
 _RECORD_TRIES = 5
 _LANES_KEPT = 10_000
 
@@ -70,7 +72,10 @@ class Dispatcher:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Send until `stop` is set, then finish what is under way."""
-        helpers = [asyncio.create_task(self._nudge_at(stop))]
+        helpers = [
+            asyncio.create_task(self._nudge_at(stop)),
+            asyncio.create_task(self._measure()),
+        ]
         if self._wake is not None:
             helpers.append(asyncio.create_task(self._wake.forward(self._look, "outbox")))
         interruption = telemetry.Interruption()
@@ -254,6 +259,12 @@ class Dispatcher:
         left = _POLL_SECONDS if due is None else due - self._clock.now()
         # What is due but was not claimed waits for room, which `_done` announces.
         return min(left, _POLL_SECONDS) if left > 0 else _POLL_SECONDS
+
+    async def _measure(self) -> None:
+        while True:
+            with contextlib.suppress(Exception):  # whoever claims says that the database is away
+                telemetry.OUTBOX_PENDING.set(await self._outbox.waiting())
+            await asyncio.sleep(_COUNT_SECONDS)
 
     async def _nudge_at(self, stop: asyncio.Event) -> None:
         await stop.wait()

@@ -233,6 +233,13 @@ class Outbox:
             )
         return min((at for at in (waiting, leased) if at is not None), default=None)
 
+    async def waiting(self) -> int:
+        """Notifications of all tenants that are to go out, those under way included."""
+        open_states = (DeliveryState.PENDING, DeliveryState.RETRY, DeliveryState.SENDING)
+        query = select(func.count()).select_from(outbox).where(outbox.c.state.in_(open_states))
+        async with self._database.read() as connection:
+            return await connection.scalar(query) or 0
+
     async def alert_status(self, tenant: str, alert_id: str) -> AlertStatus | None:
         """What has become of an alert and what keeps it quiet now, None if it is gone."""
         now = self._clock.now()

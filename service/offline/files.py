@@ -25,6 +25,8 @@ from service.storage.columns import Columns, Times, Values
 COLUMNS = ("timestamp", "value")
 SAID = ("anomaly_score", "alert_score", "alert", "expected", "expected_lower", "expected_upper")
 _LINE = ",".join(["%s"] * (len(COLUMNS) + len(SAID))) + "\n"
+#: So many rows are written together.
+_ROWS_AT_ONCE = 10_000
 _WEEK_MS = 7 * 86_400_000
 #: More late rows than this share, and the file is in no order of arrival.
 _LATE = 0.1
@@ -115,15 +117,18 @@ def detect_to(path: Path, out: TextIO, options: Options) -> Detected:
     except OSError as error:
         raise InvalidInput(f"{path}: {error.strerror}") from error
     scores, alert = judged(times(table, "timestamp"), numbers(table, "value"), options)
-    shown = [table.columns[name] for name in COLUMNS]
-    shown += [_text(scores.score), _text(scores.alert), _text(alert)]
-    shown += [_text(scores.expected), _text(scores.lower), _text(scores.upper)]
+    read = [table.columns[name] for name in COLUMNS]
+    said = (scores.score, scores.alert, alert, scores.expected, scores.lower, scores.upper)
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow((*COLUMNS, *SAID))
-    if any(mark in text for text in map("".join, shown[: len(COLUMNS)]) for mark in ',"\r\n'):
-        writer.writerows(zip(*shown, strict=True))
-    else:  # nothing has to be quoted: many times as fast
-        out.writelines(map(_LINE.__mod__, zip(*shown, strict=True)))
+    for start in range(0, len(alert), _ROWS_AT_ONCE):  # text takes far more memory than numbers
+        part = slice(start, start + _ROWS_AT_ONCE)
+        as_stood = [column[part] for column in read]
+        rows = zip(*as_stood, *(_text(column[part]) for column in said), strict=True)
+        if any(mark in text for text in map("".join, as_stood) for mark in ',"\r\n'):
+            writer.writerows(rows)
+        else:  # nothing has to be quoted: many times as fast
+            out.writelines(map(_LINE.__mod__, rows))
     return Detected(path, len(alert), int(alert.sum()))
 
 
@@ -134,7 +139,7 @@ def _text(values: Values | Flags) -> list[str]:
     if np.isinf(values).any():  # JSON has no word for it
         return ["" if value != value else repr(value) for value in values.tolist()]
     written = msgspec.json.encode(values.tolist()).decode()[1:-1].split(",")
-    return ["" if one == "null" else one for one in written] if len(values) else []
+    return ["" if one == "null" else one for one in written]
 
 
 def judged(t_ms: Times, values: Values, options: Options) -> tuple[Scores, Flags]:

@@ -11,7 +11,6 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
 from service.domain.errors import InvalidInput
 from service.storage.columns import Times, Values
@@ -114,6 +113,8 @@ def times(table: Table, name: str) -> Times:
 
 
 def _moments(table: Table, text: list[str]) -> Times:
+    import pandas as pd  # as long to load as all else together, and not for seconds
+
     told = pd.to_datetime(pd.Series(text, dtype=str), utc=True, format="ISO8601", errors="coerce")
     # pandas knows words such as "now", too
     dated = np.fromiter((one.lstrip()[:1].isdigit() for one in text), np.bool_, len(text))

@@ -3,7 +3,7 @@
 Pure: the head and the time are arguments. What models wrote is judged only where a rule names it.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,7 +43,7 @@ class Judgement:
 
 
 class SeriesIndex:
-    """Remembers which series a selector accepts, as long as a tenant has no new ones.
+    """Remembers which series a selector accepts; of series that come it looks at those alone.
 
     Keep one per worker; without it every evaluation looks at every series. `inflows` remembers
     how many rows they bring, `changes` when their level changed.
@@ -57,7 +57,7 @@ class SeriesIndex:
     def select(self, tenant: str, known: Mapping[int, Series], selector: Selector) -> list[Series]:
         """The series that a rule with this selector judges."""
         found = self._tenants.get(tenant)
-        if found is None or found.known is not known or found.size != len(known):
+        if found is None or not found.follows(known):
             found = self._tenants[tenant] = _Selections(known)
         return found.select(selector)
 
@@ -74,15 +74,32 @@ class _Selections:
     _MOST = 20_000
 
     def __init__(self, known: Mapping[int, Series]) -> None:
-        self.known, self.size = known, len(known)
+        self._known, self._size = known, len(known)
         self._by_pair: dict[tuple[str, str], list[Series]] = {}
         self._judged: list[Series] = []
-        for series in known.values():
+        self._selected: dict[Selector, list[Series]] = {}
+        self._take(known.values())
+
+    def follows(self, known: Mapping[int, Series]) -> bool:
+        """Whether these are the series, now that what is new is taken in; not if some are gone."""
+        if known is self._known and len(known) == self._size:
+            return True
+        if known is self._known or not self._known.keys() <= known.keys():
+            return False
+        new = [series for i, series in known.items() if i not in self._known]
+        self._known, self._size = known, len(known)
+        self._take(new)
+        for selector, selected in self._selected.items():
+            if more := _matching(selector, new):
+                self._selected[selector] = selected + more
+        return True
+
+    def _take(self, new: Iterable[Series]) -> None:
+        for series in new:
             for pair in series.labels:
                 self._by_pair.setdefault(pair, []).append(series)
             if not series.is_derived:
                 self._judged.append(series)
-        self._selected: dict[Selector, list[Series]] = {}
 
     def select(self, selector: Selector) -> list[Series]:
         selected = self._selected.get(selector)
@@ -97,8 +114,13 @@ class _Selections:
         fixed = [m for m in selector.matchers if m.type is MatchType.EQUAL and m.value]
         pools = [self._by_pair.get((m.name, m.value), []) for m in fixed]
         pool = min(pools, key=len, default=self._judged)
-        named = selector.name is not None
-        return [s for s in pool if (named or not s.is_derived) and matches(selector, s)]
+        return _matching(selector, pool)
+
+
+def _matching(selector: Selector, pool: Iterable[Series]) -> list[Series]:
+    """Those that a rule with this selector judges: what models say only if it is named."""
+    named = selector.name is not None
+    return [s for s in pool if (named or not s.is_derived) and matches(selector, s)]
 
 
 def evaluate(

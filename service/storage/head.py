@@ -39,6 +39,10 @@ class _Buffer:
         t, v, n = self._state
         return Columns(t[:n], v[:n])
 
+    def last(self) -> tuple[int, float] | None:
+        t, v, n = self._state
+        return (int(t[n - 1]), float(v[n - 1])) if n else None
+
     def add(self, t: int, v: float) -> None:
         """One sample: what most calls bring, so it makes no arrays."""
         all_t, all_v, n = self._state
@@ -182,9 +186,13 @@ class Head:
 
     def last(self, tenant: str, series: int, at_ms: int) -> tuple[int, float] | None:
         """The newest sample with t <= `at_ms`, as (milliseconds, value)."""
-        t, v = self.columns(tenant, series)
-        if len(t) and t[-1] <= at_ms:  # nearly always
-            return int(t[-1]), float(v[-1])
+        buffer = self._buffers.get(tenant, {}).get(series)
+        if buffer is None:
+            return None
+        newest = buffer.last()
+        if newest is None or newest[0] <= at_ms:  # nearly always
+            return newest
+        t, v = buffer.view()
         i = int(np.searchsorted(t, at_ms, side="right")) - 1
         return (int(t[i]), float(v[i])) if i >= 0 else None
 

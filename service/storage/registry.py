@@ -1,6 +1,5 @@
 """Which series a tenant has: id → labels and type, in Redis, with a bounded memory of it."""
 
-import asyncio
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
@@ -14,8 +13,8 @@ from service.storage import keys
 from service.storage.redis import ask, store_errors
 
 _TYPES = tuple(MetricType)
-#: Entries of a registry that are decoded without giving way; a tenant has a hundred thousand.
-_DECODED_AT_ONCE = 2000
+#: Entries of a registry that are read together: a tenant has a hundred thousand, and others wait.
+_READ_AT_ONCE = 1000
 
 # KEYS: hash, version, the shard's tenants, new series.  ARGV: tenant, limit, new series a minute
 # (-1: no limit), then id and value of each series.  Answers the milliseconds until there is a token
@@ -170,16 +169,22 @@ class SeriesRegistry:
         version = await ask(self._redis, "GET", version_name)
         if known is not None and known.version == version:
             return known.series
-        entries: dict[bytes, bytes] = await ask(self._redis, "HGETALL", name)
-        series = {}
+        series: dict[int, Series] = {}
         before = known.series if known else {}
-        for count, (raw_id, value) in enumerate(entries.items(), 1):
-            number = int.from_bytes(raw_id, "big")
-            series[number] = before.get(number) or decode(raw_id, value)
-            if count % _DECODED_AT_ONCE == 0:
-                await asyncio.sleep(0)  # others have their turn
+        cursor, more = 0, True
+        while more:
+            cursor, part = await self._some(name, cursor)
+            for raw_id, value in part.items():
+                number = int.from_bytes(raw_id, "big")
+                series[number] = before.get(number) or decode(raw_id, value)
+            more = bool(cursor)
         self._known[tenant, derived] = _Known(version, series)
         return series
+
+    async def _some(self, name: str, cursor: int) -> tuple[int, dict[bytes, bytes]]:
+        """Some entries of a hash, and where to go on; 0 at its end."""
+        answer = await ask(self._redis, "HSCAN", name, cursor, "COUNT", _READ_AT_ONCE)
+        return int(answer[0]), answer[1]
 
     async def lookup(self, tenant: str, ids: Iterable[int]) -> dict[int, Series]:
         """The series of these ids; unknown ids are left out."""

@@ -78,10 +78,12 @@ class Worker:
         """Work until `stop`; then release the shards so that another can take them at once."""
         await self._w.check_layout()
         self._stop = stop
+        # What models need takes most of a second to load; leases and logs do not wait for it.
+        loading = asyncio.create_task(asyncio.to_thread(self._load))
         async with asyncio.TaskGroup() as group:
             steps: list[tuple[Callable[[], Awaitable[None]], str]] = [
                 (self._hold, "leases"),
-                (self._detect, "detection"),
+                (partial(self._detect, loading), "detection"),
                 (self._judge, "rules"),
                 (self._seal, "sealing"),
             ]
@@ -177,7 +179,12 @@ class Worker:
             if number is not None and number in self.head.series(tenant):
                 self._shown(tenant, [number])
 
-    async def _detect(self) -> None:
+    def _load(self) -> None:
+        """Import what scores, and make the scorers."""
+        _ = self._w.scorer, self._w.cold_scorer
+
+    async def _detect(self, loading: asyncio.Task[None]) -> None:
+        await loading
         await wait_for(self._changed, 1.0)
         dirty, self._dirty = self._dirty, {}
         self._lateness.begins()

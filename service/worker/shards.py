@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import os
 import socket
 import time
@@ -137,6 +138,8 @@ class Shards:
 
     async def _take(self, shard: int, epoch: int) -> None:
         """Own a shard: read its newest samples into the head, then follow its log."""
+        # hundred thousands of series stay: to look through them for cycles would hold all up
+        gc.disable()
         try:
             position = await self._w.log.position(shard)
             tenants = await self._w.registry.tenants(shard)
@@ -158,6 +161,8 @@ class Shards:
             log.info("shard taken", shard=shard, epoch=epoch, tenants=len(tenants))
         finally:
             self._taking.pop(shard, None)
+            gc.freeze()
+            gc.enable()
 
     async def _restore(self, tenant: str) -> Iterable[int]:
         series = await self._w.registry.all(tenant)

@@ -5,6 +5,7 @@ import pytest
 
 from models.bank import MISSING_MAX, SMALLEST, Bank
 from models.bank_members import Calibrations, Cores, Forests
+from models.bank_rows import run
 from models.calibration import TailCalibrator
 from models.density import CoreDistance
 from models.ensemble import Detector
@@ -189,11 +190,14 @@ def test_stacked_forests_are_the_forests_they_were_made_of():
         X = rng.normal(size=(rows, 5)).round(int(rng.integers(0, 3)))
         own[turn % 4] = IsolationForest(20, 64, turn).fit(X)
         stack.put(turn % 4, own[turn % 4])
-        X = rng.normal(size=(len(own), 5)) * 2
-        alone = [own[row].score(X[[row]])[0] for row in own]
-        assert np.allclose(stack.score(np.array(list(own)), X), alone, atol=1e-12)
+        for digits in (0, 1, 9):  # on thresholds, -0 among them, and between
+            X = (rng.normal(size=(len(own), 5)) * 2).round(digits)
+            alone = [own[row].score(X[[row]])[0] for row in own]
+            assert np.allclose(stack.score(np.array(list(own)), X), alone, atol=1e-12)
     with pytest.raises(ValueError, match="another number"):
         stack.put(0, IsolationForest(20, 256).fit(rng.normal(size=(300, 5))))
+    with pytest.raises(ValueError, match="more series, columns or trees"):
+        Forests(1024, 50, 8, 32)
 
 
 @pytest.mark.parametrize("asked", [[0, 1, 2, 3], [2], [3, 0]])
@@ -208,6 +212,12 @@ def test_stacked_core_points_are_those_they_were_made_of(asked):
     assert np.allclose(stack.score(np.array(asked), X), alone, rtol=1e-6)
     at_core = own[3].core_[[4]]
     assert stack.score(np.array([3]), at_core)[0] == 0
+
+
+def test_rows_side_by_side_need_no_copy():
+    assert run(np.array([3, 4, 5])) == slice(3, 6)
+    for rows in ([3, 5], [4, 3], [3, 3, 5], [3, 5, 4, 6]):
+        assert run(np.array(rows)).tolist() == rows
 
 
 def test_stacked_calibrations_are_those_they_were_made_of():

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 from redis.asyncio import Redis
 
+from service import telemetry
 from service.domain.clock import ManualClock
 from service.domain.notifications import NotificationKind
 from service.notify.dispatcher import Dispatcher, Limits
@@ -46,6 +47,20 @@ async def until(condition: Callable[[], object], seconds: float = 10.0) -> None:
     while not condition():
         assert time.monotonic() < deadline, "it did not happen in time"
         await asyncio.sleep(0.01)
+
+
+async def test_what_waits_is_counted(ready: Dispatcher, rows: Rows, receiver: HttpReceiver) -> None:
+    receiver.answer(HANG)
+    telemetry.OUTBOX_PENDING.set(-1)
+    await rows.add(notification(FIRING), notification(RESOLVED))
+    stop = asyncio.Event()
+    running = asyncio.create_task(ready.run(stop))
+    try:
+        await until(lambda: telemetry.OUTBOX_PENDING._value.get() >= 0)
+        assert telemetry.OUTBOX_PENDING._value.get() == await rows.outbox.waiting() > 0
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
 
 
 async def test_a_row_is_sent_once(ready: Dispatcher, rows: Rows, receiver: HttpReceiver) -> None:

@@ -1,6 +1,7 @@
 """`offbeat detect` as people run it: the command, files in, files out."""
 
 import csv
+import io
 import json
 import os
 import pty
@@ -309,3 +310,12 @@ def test_silent_in_a_pipe_and_lively_on_a_terminal(tmp_path):
     )
     assert head.stderr == ""
     assert head.stdout.startswith("timestamp,value,")
+
+
+def test_what_has_to_stand_in_quotes_does_so_again(tmp_path):
+    given = tmp_path / "given.csv"
+    t, v = series(100, 90)
+    stood = [[f"{a}\n", str(b)] for a, b in zip(t, v, strict=True)]
+    given.write_text("timestamp,value\n" + "".join(f'"{a}",{b}\n' for a, b in stood))
+    scored = csv.reader(io.StringIO(run(given).stdout, newline=""))
+    assert [row[:2] for row in scored][1:] == stood

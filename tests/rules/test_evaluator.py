@@ -9,6 +9,7 @@ import pytest
 
 from service.domain.rules import Condition, Rule
 from service.domain.series import EXPECTED_LOWER, EXPECTED_UPPER, FORECAST, SCORE, Series
+from service.query.selector import parse_selector
 from service.rules.evaluator import ENDED_SECONDS, Judgement, SeriesIndex, evaluate
 from service.storage.columns import Batch, Columns, Groups
 from service.storage.head import Head
@@ -207,3 +208,26 @@ def test_ten_thousand_series_in_a_second(head: Head, fields: dict[str, Any]) -> 
         assert len(evaluate(a_rule(**fields), TENANT, head, NOW, index=index)) == 10_000
         took.append(time.process_time() - began)
     assert min(took) < 1.0
+
+
+def test_series_that_come_and_go_are_selected_as_without_a_memory() -> None:
+    index, names = SeriesIndex(), ("cpu", "memory", "cpu:anomaly_score", "disk")
+    every = [Series.of(name, {"host": f"h{n}"}) for n in range(6) for name in names]
+    selectors = [
+        parse_selector(text)
+        for text in (
+            "cpu",
+            '{host="h1"}',
+            '{__name__=~"cpu.*"}',
+            "cpu:anomaly_score",
+            "disk",
+        )
+    ]
+    known: dict[int, Series] = {}
+    for step in range(12):
+        known = {**known, **{s.id: s for s in every[2 * step : 2 * step + 2]}}
+        if step in (5, 9):  # some are deleted
+            known = {i: s for i, s in known.items() if s.label("host") != f"h{step % 3}"}
+        for selector in selectors[: 2 + step]:  # some are asked for later than others
+            fresh = SeriesIndex().select("acme", known, selector)
+            assert index.select("acme", known, selector) == fresh
