@@ -17,6 +17,7 @@ from bench import keeping_up as keeping
 from bench import m4 as m4s
 from bench import read as reading
 from bench import scoring as score
+from bench import training as learning
 from bench.bodies import PROTOCOLS
 
 app = typer.Typer(
@@ -186,6 +187,31 @@ def scoring(
         print(json.dumps({"scoring": [asdict(figure) for figure in figures]}))
     else:
         detection_report.costs(figures, report.out)
+
+
+@app.command()
+def training(
+    series: Annotated[int, typer.Option(min=1, help="Series that are trained.")] = 2000,
+    rows: Annotated[int, typer.Option(min=300, help="Five-minute rows of each.")] = 8640,
+    processes: Annotated[int, typer.Option(min=1, help="Processes that train.")] = 2,
+    nice: Annotated[int, typer.Option(min=0, max=19, help="Their priority.")] = 19,
+    dask: Annotated[
+        bool, typer.Option("--dask", help="On a Dask cluster; a worker of two is killed.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """A tenant trained from nothing while another one's points are judged."""
+    plan = learning.Plan(series=series, rows=rows, processes=processes, nice=nice, dask=dask)
+    try:
+        found = learning.measure(plan, _say)
+    except RuntimeError as error:
+        report.err.print(str(error), style="red", markup=False)
+        raise typer.Exit(1) from error
+    if as_json:
+        print(json.dumps({"training": found.plain()}))
+    else:
+        learning.show(found)
+    raise typer.Exit(1 if found.problems else 0)
 
 
 @app.command("keeping-up")

@@ -218,6 +218,8 @@ class Service:
 
     def remove(self) -> None:
         """Remove all that it wrote."""
+        if hasattr(self, "_log"):
+            self._log.close()
         self._folder.cleanup()
 
 

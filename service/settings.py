@@ -185,7 +185,7 @@ class Settings(BaseSettings):
         description="Priority of these processes: 19 takes only what CPU others leave, 0 as much.",
     )
     training_lag_max: float = Field(
-        1.0,
+        3.0,
         gt=0,
         description="While points wait longer than this to be judged (seconds), training pauses.",
     )

@@ -24,6 +24,8 @@ from tests.support.migrated import emptied, migrated
 
 def pytest_configure() -> None:
     """Show tracebacks in the log as Python does: with colours and locals one takes a second."""
+    # Trainings that are waited for must not wait for what else the machine does.
+    os.environ["TRAINING_NICE"] = "0"
     *before, _ = structlog.get_config()["processors"]
     plain = structlog.dev.ConsoleRenderer(
         colors=False, exception_formatter=structlog.dev.plain_traceback

@@ -189,9 +189,7 @@ class Overview(_Answer):
     counts: Counts
     usage: Usage
     learning: Training
-    learning_words: str = Field(
-        description="the same in words, while series learn for the first time"
-    )
+    learning_words: str = Field(description="the same in words, while new series learn")
 
 
 class Insights(_Answer):

@@ -139,6 +139,7 @@ class _Play:
             variable("alert_evaluation_interval"): "150",
             variable("series_lookback_seconds"): "1800",
             variable("training_interval"): "1",
+            variable("training_nice"): "0",  # somebody waits for it
             variable("ml_model_retrain_frequency"): "86400",
             variable("retention_seconds"): str(_KEPT_SECONDS),
             variable("log_level"): "error",

@@ -13,13 +13,15 @@ log = structlog.get_logger(__name__)
 
 #: Seconds between two looks at how long points wait.
 _LOOK_SECONDS = 0.5
+#: Part of the bound under which trainings go on.
+_WELL = 0.75
 #: While points wait, one training begins each so many seconds all the same: if it is not training
 #: that burdens the workers, series must not be left without models for ever.
 _TRICKLE_SECONDS = 30.0
 
 
 class Budget:
-    """Holds trainings back while `lag()` (seconds) is above `lag_max`, until it is half of that."""
+    """Holds trainings back while `lag()` is over `lag_max` (seconds), until it is well below."""
 
     def __init__(self, lag: Callable[[], Awaitable[float]], lag_max: float) -> None:
         self._lag, self._lag_max = lag, lag_max
@@ -53,7 +55,7 @@ class Budget:
                 self._set(f"the store: {error}")
                 self._last = time.monotonic()  # nothing could be published
             else:
-                bound = self._lag_max / 2 if self._why else self._lag_max
+                bound = self._lag_max * (_WELL if self._why else 1.0)
                 self._set(f"points wait {lag:.1f} s to be judged" if lag > bound else "")
             self._looked = time.monotonic()
 

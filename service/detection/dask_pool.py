@@ -72,6 +72,11 @@ class DaskPool:
             return self._local.place
         return f"Dask, {self._threads} thread{'' if self._threads == 1 else 's'}"
 
+    @property
+    def running(self) -> int:
+        """How many run at present, there and here."""
+        return min(self._running, self._threads) + self._local.running
+
     async def run(self, function: Callable[..., T], *arguments: object) -> T:
         """What the function returns; raises what it raises."""
         client = await self._ready()
@@ -133,9 +138,7 @@ class DaskPool:
         if client.status != "running":
             raise _AwayError("the connection to the Dask scheduler is lost")
         try:
-            found: dict[str, int] = await asyncio.wait_for(
-                asyncio.to_thread(client.nthreads), _PATIENCE
-            )
+            found: dict[str, int] = await asyncio.to_thread(_threads, client)
         except Exception as error:
             raise _AwayError(f"the Dask scheduler does not answer: {error!r}"[:300]) from error
         if not found:
@@ -246,6 +249,12 @@ def _connect(address: str) -> "Client":
         if name.split(".")[0] == "distributed":  # what matters of it we say ourselves
             logging.getLogger(name).setLevel(logging.CRITICAL)
     return Client(address, timeout=_PATIENCE, set_as_default=False, name="offbeat")
+
+
+def _threads(client: "Client") -> dict[str, int]:
+    """Of each worker. It gives up in time, or it would hold one of our threads for ever."""
+    found: dict[str, int] = client.nthreads(callback_timeout=_PATIENCE)
+    return found
 
 
 def _leave(client: "Client") -> None:

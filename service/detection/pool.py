@@ -7,6 +7,7 @@ share is set.
 import asyncio
 import contextlib
 import os
+import threading
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol, TypeVar
@@ -24,6 +25,8 @@ _IDLE_SECONDS = 120
 #: A process that computes with several threads would only take turns with its siblings.
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 _LOWEST = 19
+#: Seconds between a process' looks at whether its scheduler lives.
+_LOOK_SECONDS = 1.0
 
 #: Waited for before each training.
 Gate = Callable[[], Awaitable[None]]
@@ -35,6 +38,11 @@ class Executor(Protocol):
     @property
     def place(self) -> str:
         """Where that is, in a word or two."""
+        ...
+
+    @property
+    def running(self) -> int:
+        """How many run at present."""
         ...
 
     async def run(self, function: Callable[..., T], *arguments: object) -> T:
@@ -57,6 +65,7 @@ class LocalPool:
     ) -> None:
         self._processes, self._nice, self._share, self._gate = processes, nice, share, gate
         self._room = asyncio.Semaphore(processes)
+        self.running = 0
         self._alone = asyncio.Lock()
         self._pool: ProcessPoolExecutor | None = None
         self._single: ProcessPoolExecutor | None = None
@@ -75,7 +84,11 @@ class LocalPool:
         async with self._room:
             if self._gate is not None:
                 await self._gate()
-            result, seconds = await self._run(function, arguments)
+            self.running += 1
+            try:
+                result, seconds = await self._run(function, arguments)
+            finally:
+                self.running -= 1
             if self._share < 1:
                 await asyncio.sleep(seconds * (1 / self._share - 1))
         return result
@@ -106,8 +119,8 @@ class LocalPool:
             max_workers=processes,
             timeout=_IDLE_SECONDS,
             env=_ONE_THREAD,
-            initializer=yield_to_others,
-            initargs=(self._nice,),
+            initializer=prepare_process,
+            initargs=(self._nice, os.getpid()),
         )
 
     def close(self) -> None:
@@ -136,6 +149,19 @@ def timed(function: Callable[..., T], *arguments: Any) -> tuple[T, float]:
     """What the function returns, and the CPU seconds that it took."""
     begun = time.process_time()
     return function(*arguments), time.process_time() - begun
+
+
+def prepare_process(nice: int, parent: int) -> None:
+    """What a process does before its first training."""
+    yield_to_others(nice)
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+
+
+def _end_with(parent: int) -> None:
+    """Wait until the scheduler has ended, also if it was killed; then nobody takes what is made."""
+    while os.getppid() == parent:
+        time.sleep(_LOOK_SECONDS)
+    os._exit(1)
 
 
 def yield_to_others(nice: int) -> None:

@@ -83,16 +83,24 @@ class Learning(msgspec.Struct, frozen=True):
 
 
 class Progress:
-    """Counts one run after the other. `paused()` and `place()` say why and where at the moment."""
+    """Counts one run after the other.
 
-    def __init__(self, clock: Clock, paused: Callable[[], str], place: Callable[[], str]) -> None:
-        self._clock, self._paused, self._place = clock, paused, place
+    `paused()`, `place()` and `running()` say why it waits, where it runs and how many at once.
+    """
+
+    def __init__(
+        self,
+        clock: Clock,
+        paused: Callable[[], str],
+        place: Callable[[], str],
+        running: Callable[[], int],
+    ) -> None:
+        self._clock, self._paused, self._place, self._running = clock, paused, place, running
         self._since = 0.0
         self._waiting: dict[str, set[str]] = {}
         self._first: dict[str, set[str]] = {}
         self._counts: Counter[tuple[str, str]] = Counter()
         self._left: deque[float] = deque()
-        self._running = 0
 
     def begin(self, due: Sequence[Due]) -> None:
         """A run begins, of these series."""
@@ -104,15 +112,6 @@ class Progress:
                 self._first.setdefault(one.tenant, set()).add(one.series.hex)
         self._counts.clear()
         self._left.clear()
-        self._running = 0
-
-    def started(self) -> None:
-        """A series' training begins."""
-        self._running += 1
-
-    def ended(self) -> None:
-        """A series' training has ended, whichever way."""
-        self._running -= 1
 
     def left(self, one: Due, outcome: str) -> None:
         """A series is no longer waiting: `trained`, `failed`, `cold` or `skipped`."""
@@ -140,7 +139,7 @@ class Progress:
         return Snapshot(
             since=self._since,
             waiting=sum(queue.waiting for queue in tenants.values()),
-            running=self._running,
+            running=self._running(),
             done=sum(queue.done for queue in tenants.values()),
             failed=sum(queue.failed for queue in tenants.values()),
             per_minute=round(self._per_minute(), 1),

@@ -136,7 +136,7 @@ class Trainer:
         self._not_before: dict[tuple[str, str], float] = {}
         self._may_publish: Permission = _always
         #: What the run that is under way has done so far.
-        self.progress = Progress(clock, paused, lambda: executor.place)
+        self.progress = Progress(clock, paused, lambda: executor.place, lambda: executor.running)
 
     async def run(
         self, tenants: Sequence[str], may_publish: Permission = _always
@@ -266,7 +266,6 @@ class Trainer:
         ):
             self._wait(one, samples, 1)
             return self._left(one, TrainingReport(skipped=1))
-        self.progress.started()
         try:
             with self._publisher.coming():
                 report = await self._publish(one, record, samples, left_out, now)
@@ -286,8 +285,6 @@ class Trainer:
             )
             await self._records.replace(failed, record.version)
             report = TrainingReport(failed=1)
-        finally:
-            self.progress.ended()
         return self._left(one, report)
 
     async def _publish(

@@ -105,16 +105,15 @@ class Jobs:
         if tick is not None and job.name not in self._running:
             if tick.again:
                 log.info("a job that was left unfinished begins again", job=job.name)
-            self._running[job.name] = asyncio.create_task(self._run(job, tick))
+            self._running[job.name] = task = asyncio.create_task(self._run(job, tick))
+            # not at the end of `_run`: one that is cancelled at once never begins
+            task.add_done_callback(lambda _: self._running.pop(job.name, None))
 
     async def _run(self, job: Job, tick: Tick) -> None:
-        try:
-            await self._guard(job.step, job.label)
-            telemetry.JOBS_RUN.labels(job.name).inc()
-            with contextlib.suppress(OffbeatError):  # the next slot says so as well
-                await self._ticks.finish(tick, job.seconds)
-        finally:
-            del self._running[job.name]
+        await self._guard(job.step, job.label)
+        telemetry.JOBS_RUN.labels(job.name).inc()
+        with contextlib.suppress(OffbeatError):  # the next slot says so as well
+            await self._ticks.finish(tick, job.seconds)
 
     async def _stop(self) -> None:
         running = list(self._running.values())

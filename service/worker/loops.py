@@ -189,8 +189,7 @@ class Worker:
         await loading
         await wait_for(self._changed, 1.0)
         dirty, self._dirty = self._dirty, {}
-        if dirty:
-            self._lateness.begins()
+        self._lateness.begins()
         while dirty:
             tenant = next(iter(dirty))
             ids = dirty.pop(tenant)

@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bench.dask_cluster import DaskCluster
 from service.detection.budget import Budget
 from service.detection.dask_pool import DaskPool, Outcome, guarded
 from service.detection.pool import LocalPool
 from service.domain.errors import Unavailable
-from tests.support.dask_cluster import DaskCluster, dask_cluster
 from tests.support.whole import until_true
 
 
@@ -112,7 +112,7 @@ async def test_training_pauses_while_points_wait(monkeypatch: pytest.MonkeyPatch
         waiting = [asyncio.create_task(budget.turn()) for _ in range(3)]
         await until_true(lambda: budget.why)
         assert not any(task.done() for task in waiting)
-        lag[0] = 0.7  # better, and not yet well
+        lag[0] = 0.9  # better, and not yet well
         await asyncio.sleep(0.1)
         assert not any(task.done() for task in waiting)
         lag[0] = 0.4
@@ -154,7 +154,10 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> DaskCluster:
     root = str(Path(__file__).parents[2])
     known = os.environ.get("PYTHONPATH", "")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(part for part in (root, known) if part))
-    with dask_cluster(tmp_path, workers=2) as found:
+    with DaskCluster(tmp_path) as found:
+        found.start_scheduler()
+        for _ in range(2):
+            found.start_worker()
         yield found
 
 

@@ -1,16 +1,13 @@
 """A real Dask scheduler and workers, as processes."""
 
 import os
-import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
+from types import TracebackType
 
 from service.storage.embedded import die_with_parent
 from service.supervisor import free_port
-from tests.support.roles import end
 
 
 class DaskCluster:
@@ -22,10 +19,23 @@ class DaskCluster:
         self.scheduler: subprocess.Popen[bytes] | None = None
         self.workers: list[subprocess.Popen[bytes]] = []
 
+    def __enter__(self) -> "DaskCluster":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for process in (*self.workers, self.scheduler):
+            if process is not None:
+                _end(process)
+
     def start_scheduler(self) -> None:
         """On the same address each time."""
         if self.scheduler is not None:
-            end(self.scheduler, signal.SIGKILL)
+            _end(self.scheduler)
         host, port = self.address.removeprefix("tcp://").split(":")
         self.scheduler = self._start(
             *("scheduler", "--host", host, "--port", port, "--no-dashboard", "--no-jupyter")
@@ -56,16 +66,6 @@ class DaskCluster:
         return (self._folder / "dask.log").read_text()
 
 
-@contextmanager
-def dask_cluster(folder: Path, workers: int) -> Iterator[DaskCluster]:
-    """Started; ended with the block."""
-    cluster = DaskCluster(folder)
-    try:
-        cluster.start_scheduler()
-        for _ in range(workers):
-            cluster.start_worker()
-        yield cluster
-    finally:
-        for process in (*cluster.workers, cluster.scheduler):
-            if process is not None:
-                end(process, signal.SIGKILL)
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    process.kill()
+    process.wait(30)
