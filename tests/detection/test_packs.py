@@ -9,10 +9,12 @@ import pytest
 from models import artifact
 from models.artifact import ArtifactError
 from service.detection import compacting
+from service.detection.catalogue import Catalogue
 from service.detection.compacting import Compactor
 from service.detection.files import files_at
-from service.detection.packs import Packed, Packs, Place
+from service.detection.packs import Packed, Packs, Place, Refusal
 from service.detection.records import ModelRecord, ModelRecords, ModelState
+from service.detection.registry import ModelRegistry
 from service.domain.clock import ManualClock
 from service.domain.errors import ConfigurationError
 from service.storage.sql.engine import Database
@@ -150,7 +152,8 @@ async def house(packs: Packs, sqlite: Database) -> House:
     return House(packs, sqlite)
 
 
-async def test_three_versions_are_kept(house: House) -> None:
+async def test_three_versions_are_kept(packs: Packs, database: Database) -> None:
+    house = House(packs, database)
     for version in range(1, 6):
         await house.store(made(1, version))
     assert [p.version for p in (await house.places())[1]] == [5, 4, 3]
@@ -250,7 +253,8 @@ async def test_two_that_compact_at_once_do_no_harm(house: House) -> None:
     assert await house.values() == before
 
 
-async def test_a_replaced_model_is_not_put_back_by_moving(house: House) -> None:
+async def test_a_replaced_model_is_not_put_back_by_moving(packs: Packs, database: Database) -> None:
+    house = House(packs, database)
     await house.store(made(1))
     placed = await house.records.placed("00000/")
     moved = list(zip(*house.compactor._copy(0, 0, placed), strict=True))
@@ -258,3 +262,40 @@ async def test_a_replaced_model_is_not_put_back_by_moving(house: House) -> None:
     await house.records.move(moved, NOW)
     assert (await house.places())[1] == [new, moved[0][1]]
     assert await house.values() == {1: [1.0, 1.0]}
+
+
+async def test_what_is_refused_gives_way_to_the_one_before(
+    packs: Packs, database: Database
+) -> None:
+    house, name = House(packs, database), f"{1:016x}"
+    for version in range(1, 4):
+        await house.store(made(1, version))
+    places = (await house.places())[1]
+    lost = Refusal("acme", name, places[0], "not there", lost=True)
+    await house.records.refuse([lost], NOW)
+    assert (await house.places())[1] == places  # it may come back
+    one = await house.records.one("acme", name)
+    assert one is not None
+    assert (one.version, one.trained_at) == (3, None)
+    for at in (0, 1, 2):
+        await house.records.refuse([Refusal("acme", name, places[at], "changed", lost=False)], NOW)
+    assert (await house.places())[1] == []
+    assert [v.refused for v in await house.records.versions("acme", name)] == ["changed"] * 3
+
+
+async def test_moved_models_are_found_again(house: House) -> None:
+    """A reader that comes after the time of grace looks the place up; it refuses nothing."""
+    models = ModelRegistry("memory://elsewhere", KEY)
+    models.packs = house.packs
+    catalogue = Catalogue(house.records, models, ManualClock(NOW))
+    for n in range(compacting.SMALL_MAX + 2):
+        await house.store(made(n))
+    await catalogue.fresh("acme")
+    old = models.place("acme", 3)
+    await house.compactor.run()
+    assert models.load("acme", f"{3:016x}") is None  # its segment is gone
+    await catalogue.settle()
+    assert models.place("acme", 3) not in (None, old)
+    record = await house.records.one("acme", f"{3:016x}")
+    assert record is not None
+    assert record.error is None

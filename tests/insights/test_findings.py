@@ -228,6 +228,20 @@ async def test_models_that_failed_or_still_learn_are_told(
     assert "the longest of them has 120" in found[1].text
 
 
+async def test_models_that_no_longer_fit_are_told(
+    seed: Seed, clock: ManualClock, settings: Settings
+) -> None:
+    t = times(NOW)
+    series = await seed.put(Series.of("plays", {"cdn": "x"}), t, np.ones(len(t)))
+    await seed.model(series, "ready", drift=0.8)
+    await seed.model(Series.of("errors"), "ready", drift=0.6)
+    await seed.model(Series.of("new"), "ready", drift=0.4)
+    (found,) = of_kind(await findings(seed, clock, settings), Kind.MODEL_DRIFTED)
+    assert found.title == "2\u00a0models have drifted"
+    assert found.text.startswith("Plays (x) and 1 more: what the model says no longer fits")
+    assert "last trained 10m ago" in found.text
+
+
 async def test_a_tenant_with_as_many_alerts_as_it_may_have_is_told(
     seed: Seed, clock: ManualClock, settings: Settings
 ) -> None:
