@@ -239,7 +239,7 @@ async def test_models_that_no_longer_fit_are_told(
     (found,) = of_kind(await findings(seed, clock, settings), Kind.MODEL_DRIFTED)
     assert found.title == "2\u00a0models have drifted"
     assert found.text.startswith("Plays (x) and 1 more: what the model says no longer fits")
-    assert "last trained 10m ago" in found.text
+    assert "last trained 10\u00a0minutes ago" in found.text
 
 
 async def test_a_tenant_with_as_many_alerts_as_it_may_have_is_told(
