@@ -9,10 +9,12 @@ from typing import Annotated
 import typer
 
 from bench import detection as detecting
-from bench import detection_report, report
+from bench import detection_report, forecast_report, report
 from bench import fairness as fair
+from bench import forecast as forecasting
 from bench import ingest as recording
 from bench import keeping_up as keeping
+from bench import m4 as m4s
 from bench import read as reading
 from bench import scoring as score
 from bench import training as learning
@@ -35,6 +37,12 @@ Data = Annotated[
     Path | None,
     typer.Option(
         help="Data folder of NAB, the Numenta Anomaly Benchmark.", exists=True, file_okay=False
+    ),
+]
+M4 = Annotated[
+    Path | None,
+    typer.Option(
+        help="Folder of M4's Hourly-train.csv and Hourly-test.csv.", exists=True, file_okay=False
     ),
 ]
 Labels = Annotated[
@@ -64,6 +72,7 @@ def everything(
     data: Data = None,
     labels: Labels = None,
     referee: Referee = None,
+    m4: M4 = None,
 ) -> None:
     """Everything, unless a measurement is named."""
     if context.invoked_subcommand is not None:
@@ -71,6 +80,8 @@ def everything(
     good = _ingest(_cells(quick=quick), baseline=_QUICK_SECONDS, as_json=as_json)
     _read(as_json=as_json)
     _detection(data, labels, referee, 2 if quick else _SERIES, as_json=as_json)
+    if m4 is not None:
+        _forecast(m4, 10 if quick else 1, dear=False, as_json=as_json)
     if not quick:
         good &= _keeping_up(500, 30.0, as_json=as_json)
     good &= _fairness(3.0, 6 if not quick else 2, as_json=as_json)
@@ -143,6 +154,26 @@ def detection(
 ) -> None:
     """What is found in labelled series beside plain detectors, alerts against budget, cost."""
     _detection(data, labels, referee, series, as_json=as_json)
+
+
+@app.command()
+def forecast(
+    data: Annotated[
+        Path,
+        typer.Option(
+            help="Folder of M4's Hourly-train.csv and Hourly-test.csv.",
+            exists=True,
+            file_okay=False,
+        ),
+    ],
+    dear: Annotated[
+        bool, typer.Option("--thorough", help="Also the members that take long.")
+    ] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Every tenth series.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Errors, intervals and cost on the hourly series of the M4 competition."""
+    _forecast(data, 10 if quick else 1, dear=dear, as_json=as_json)
 
 
 @app.command()
@@ -260,6 +291,18 @@ def _detection(
         print(json.dumps({"detection": found.plain()}))
     else:
         detection_report.show(found, report.out)
+
+
+def _forecast(data: Path, every: int, *, dear: bool, as_json: bool) -> None:
+    try:
+        corpus = m4s.load(data, every)
+    except (OSError, ValueError) as error:
+        raise typer.BadParameter(str(error)) from error
+    found = forecasting.measure(corpus, dear=dear, say=_say)
+    if as_json:
+        print(json.dumps({"forecast": found.plain()}))
+    else:
+        forecast_report.show(found, report.out)
 
 
 def _keeping_up(series: int, seconds: float, *, first: bool = False, as_json: bool) -> bool:

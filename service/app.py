@@ -11,6 +11,7 @@ from service.api import (
     channels,
     entities,
     explanation,
+    forecast,
     health,
     keys,
     line_protocol,
@@ -25,6 +26,7 @@ from service.api import (
     series,
     silences,
     tenants,
+    trend,
 )
 from service.api.direct import Direct
 from service.dashboard import routes as pages
@@ -65,12 +67,14 @@ def create_api(wiring: Wiring) -> FastAPI:
         series,
         entities,
         explanation,
+        forecast,
         rules,
         channels,
         notifications,
         alerts,
         silences,
         tenants,
+        trend,
         keys,
         audit,
         reference,

@@ -200,6 +200,63 @@ def detect(
 
 
 @app.command()
+def forecast(
+    source: Annotated[
+        Path,
+        typer.Argument(
+            metavar="INPUT",
+            help="A CSV file with unique_id,ds,y (or timestamp,value: one series), or a folder.",
+        ),
+    ],
+    horizon: Annotated[
+        int, typer.Option("--horizon", min=1, max=10_000, help="Steps of a series to look ahead.")
+    ] = 24,
+    level: Annotated[
+        float, typer.Option(help="Per cent of values that lie between lower and upper.")
+    ] = 90.0,
+    target: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", help="File or folder to write; a single file goes to stdout without."
+        ),
+    ] = None,
+    thorough: Annotated[
+        bool, typer.Option("--thorough", help="Also ask forecasters that take long.")
+    ] = False,
+    trend: Annotated[
+        bool,
+        typer.Option("--trend", help="Weeks ahead, by day: the trend and where it changed."),
+    ] = False,
+    step: Annotated[
+        str, typer.Option(help="Times count steps (1, 2, 3) that last so long, like 1h or 1d.")
+    ] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Forecast every series of CSV files, with an interval that holds so many of the values.
+
+    Times are ISO 8601 or Unix seconds. The output has the columns unique_id, ds, forecast, lower
+    and upper, with times written as in the input.
+    """
+    from service.domain.durations import parse_duration
+    from service.offline.ahead import Options
+    from service.offline.forecast import run
+
+    if not 0 < level < 100:
+        raise typer.BadParameter("a level lies between 0 and 100 per cent", param_hint="--level")
+    step_ms = 0
+    if step:
+        try:
+            step_ms = round(parse_duration(step) * 1000)
+        except ValueError as error:
+            raise typer.BadParameter(str(error), param_hint="--step") from error
+        if step_ms <= 0:
+            raise typer.BadParameter("a step takes time", param_hint="--step")
+    options = Options(horizon, level / 100, thorough, step_ms, trend)
+    whole = run(source, target, options, as_json=as_json, out=out, err=err)
+    raise typer.Exit(0 if whole else 1)
+
+
+@app.command()
 def migrate(data_dir: DataDir = None) -> None:
     """Bring the database to this version's tables and make the admin key."""
     from service.wiring import prepare
@@ -292,6 +349,7 @@ def rules_check(
     files: Annotated[list[Path], typer.Argument(help="Rules files.")], as_json: AsJson = False
 ) -> None:
     """Check rules files: every problem with file, line, column and reason; status 1 if any."""
+    from service.rules.forecasts import looks_further
     from service.rules.loader import RuleFileError, RulesFile
 
     report: list[dict[str, Any]] = []
@@ -307,7 +365,10 @@ def rules_check(
                 bad = True
                 report.append({"file": str(path), "problems": [f"{path}: there is no such file"]})
             else:
-                report.append({"file": str(path), "rules": len(book.rules), "problems": []})
+                notes = looks_further(book.rules, _settings().trend_forecast_horizon)
+                report.append(
+                    {"file": str(path), "rules": len(book.rules), "problems": [], "notes": notes}
+                )
     if as_json:
         out.print_json(json.dumps(report))
     for item in report if not as_json else []:
@@ -315,6 +376,8 @@ def rules_check(
             err.print(problem, markup=False)
         if not item["problems"]:
             out.print(f"{item['file']}: {item['rules']} rules, all well", markup=False)
+            for note in item["notes"]:
+                out.print(f"{item['file']}: {note}", markup=False)
     raise typer.Exit(1 if bad else 0)
 
 

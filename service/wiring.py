@@ -23,6 +23,7 @@ from service.domain.rules import Rule
 from service.ingest.intake import Intake, SeriesWriter
 from service.insights.findings import Findings
 from service.insights.overview import Overview
+from service.insights.trends import Trends
 from service.notify.dispatcher import Dispatcher
 from service.notify.outbox import Outbox
 from service.notify.store import ChannelStore
@@ -98,6 +99,7 @@ class Wiring:
     outbox: Outbox
     dispatcher: Dispatcher
     insights: Findings
+    trends: Trends
     dashboard: Overview
     training: Board
 
@@ -246,8 +248,9 @@ async def wired(
         async def default_channels(tenant: str) -> list[str]:
             return [view.name for view in await channels.list(tenant)]
 
-        insights = Findings(source, database, clock, settings, rules_of, tenants.quota)
         training = Board(redis)
+        trends = Trends(source, clock, settings.rollup_retention_seconds)
+        insights = Findings(source, database, clock, settings, rules_of, tenants.quota, trends)
         yield Wiring(
             settings=settings,
             clock=clock,
@@ -288,6 +291,7 @@ async def wired(
             outbox=outbox,
             dispatcher=Dispatcher(outbox, channels, clock, wake, public_url=settings.public_url),
             insights=insights,
+            trends=trends,
             dashboard=Overview(source, database, clock, settings, insights, training),
             training=training,
         )

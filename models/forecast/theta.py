@@ -9,9 +9,12 @@ from typing import Self
 import numpy as np
 
 from models.base import Array, ArrayMap, Arrays, Integers, floats, integer
+from models.forecast.smoothing import seasonal_shape
 
 #: Rows that smoothing and drift are estimated on; older ones hardly count and cost time.
 RECENT = 720
+#: Seasons that usual deviations are the median of.
+PERIODS = 14
 
 
 class Theta:
@@ -30,7 +33,7 @@ class Theta:
     def fit(self, y: Array, first: int) -> Self:
         """Learn from values (n,) whose first has grid index `first`."""
         period = self.period if 1 < self.period <= len(y) // 2 else 1
-        self.season_ = seasonal_shape(y, first, period)
+        self.season_ = seasonal_shape(y, first, period, PERIODS)
         plain = y - self.season_[(first + np.arange(len(y))) % period]
         recent = plain[-RECENT:]
         middle, unit = float(np.median(recent)), float(np.abs(recent - np.median(recent)).mean())
@@ -75,19 +78,3 @@ class Theta:
         model.season_ = floats(arrays, "season")
         model.alpha_, model.drift_ = (float(v) for v in floats(arrays, "smoothing"))
         return model
-
-
-def seasonal_shape(y: Array, first: int, period: int) -> Array:
-    """Usual deviation from the period's mean at each place in the period: (period,), mean 0.
-
-    The median over periods, so that one bad day leaves no mark.
-    """
-    if period <= 1:
-        return np.zeros(1)
-    skip = -first % period
-    whole = (len(y) - skip) // period
-    if whole < 1:
-        return np.zeros(period)
-    days = y[skip : skip + whole * period].reshape(whole, period)
-    shape = np.median(days - days.mean(axis=1, keepdims=True), axis=0)
-    return np.asarray(shape - shape.mean())

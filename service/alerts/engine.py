@@ -20,7 +20,7 @@ from service.alerts.announce import Plan
 from service.alerts.outbound import Limits, Outbound
 from service.alerts.records import alert_of
 from service.alerts.transition import ChartOf, Task, Transition
-from service.domain.alerts import ACTIVE, Alert, Decision, Move, step
+from service.domain.alerts import ACTIVE, Alert, AlertState, Decision, Move, step
 from service.domain.clock import Clock
 from service.domain.quotas import QuotaOf
 from service.domain.rules import EscalationPolicy, Rule, RuleBook
@@ -144,6 +144,11 @@ class AlertEngine:
             f"{found.limit:,} active alerts that it may have"
             for rule_id, count in found.by_rule.items()
         }
+
+    async def firing(self, tenant: str, rule_id: str) -> frozenset[str]:
+        """The fingerprints of a rule's alerts that fire."""
+        mine = (await self._opened(tenant)).get(rule_id, {})
+        return frozenset(one for one, alert in mine.items() if alert.state is AlertState.FIRING)
 
     def open(self, tenant: str) -> list[Alert]:
         """The pending and firing alerts in memory."""

@@ -58,6 +58,12 @@ class RuleBody(BaseModel):
         "be; for peers: what is compared",
     )
     horizon: _Seconds | None = Field(None, description="For forecast: how far to look ahead")
+    probability: float | None = Field(
+        None,
+        description="For forecast: how likely it must cross within the horizon; if absent, the "
+        "middle of the forecast must",
+        examples=[0.8],
+    )
     peers_by: str | list[str] | None = Field(
         None, description="For peers: labels that are equal within a group", examples=[["job"]]
     )
@@ -85,7 +91,8 @@ class RuleAnswer(RuleBody):
     updated_at: str | None
     alerts: OpenAlerts
     last_error: str | None = Field(
-        description="Why it could not be judged the last time, opens no further alert or holds some"
+        description="Why it could not be judged the last time, opens no further alert, holds some "
+        "or sees less than it asks for"
     )
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from models.bank import Bank
 from models.ensemble import Detector, Scores
-from models.forecast.choice import SeriesForecaster
+from models.forecast.series import SeriesForecaster
 from service.detection import counters
 from service.detection.registry import ModelRegistry, SeriesModel
 from service.domain.series import Series

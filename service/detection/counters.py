@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from models.ensemble import Scores
-from models.forecast.choice import Forecast
+from models.forecast.series import Forecast
 from service.storage.columns import Columns, Values
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 
 from models.ensemble import Scores
-from models.forecast.choice import Forecast
+from models.forecast.series import Forecast
 from service.domain.series import (
     ALERT,
     EXPECTED,

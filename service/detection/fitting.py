@@ -9,7 +9,7 @@ import numpy as np
 from models.base import Arrays, Flags
 from models.ensemble import Detector, Scores
 from models.features import FEATURES
-from models.forecast.choice import Forecast, SeriesForecaster
+from models.forecast.series import Forecast, SeriesForecaster
 from models.members import LABELS
 from models.steps import settled_at
 from service.detection import counters
@@ -77,6 +77,8 @@ def train_series(t_ms: Times, values: Values, options: FitOptions) -> Trained:
         "forecaster": forecaster.chosen_,
         "forecast_error": forecaster.error_,
         "forecast_errors": forecaster.errors_,
+        "forecast_weights": forecaster.weights_,
+        "forecast_fell_back": forecast.fell_back,
         "forecast_coverage": forecaster.coverage_,
         "members": list(LABELS),
         "change_points": changes(learned),

@@ -21,7 +21,7 @@ from models import artifact
 from models.artifact import ArtifactError
 from models.base import Arrays, nested, within
 from models.ensemble import Detector
-from models.forecast.choice import SeriesForecaster
+from models.forecast.series import SeriesForecaster
 from service.domain.errors import InvalidInput
 from service.domain.series import parse_series_id
 from service.domain.tenants import TENANT_ID

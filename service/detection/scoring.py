@@ -13,7 +13,7 @@ import numpy as np
 import structlog
 
 from models.ensemble import Scores
-from models.forecast.choice import MEMORY
+from models.forecast.series import MEMORY
 from service.detection import counters
 from service.detection.carrying import Banks, Known, Next, Work
 from service.detection.derived import Samples, forecast_samples, score_samples

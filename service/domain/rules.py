@@ -8,6 +8,9 @@ from service.domain.series import Selector
 #: The escalation policy of rules that name none.
 DEFAULT_POLICY = "default"
 
+#: How likely a series crosses a threshold that the middle of its forecast crosses, at least.
+LIKELY = 0.5
+
 
 class Severity(StrEnum):
     """How bad, worst first."""
@@ -65,7 +68,8 @@ class Rule:
     """One alerting rule. `tenant` is None for a rule of the file that holds for every tenant.
 
     Durations are seconds. `alert_budget` is alerts a week over all series, of an anomaly rule that
-    has no threshold. `operator` is gt, gte, lt or lte and says how a forecast crosses.
+    has no threshold. `operator` is gt, gte, lt or lte and says how a forecast crosses,
+    `probability` how likely it must; with None its middle must.
     `peers_by` are labels that are equal within a group of peers.
     `escalation` names a policy; None uses the policy called `default`, if there is one.
     """
@@ -82,6 +86,7 @@ class Rule:
     window_seconds: float = 300.0
     horizon_seconds: float | None = None
     operator: Condition = Condition.GT
+    probability: float | None = None
     peers_by: tuple[str, ...] = ()
     alert_budget: float | None = None
     channels: tuple[str, ...] = ()

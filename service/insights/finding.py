@@ -17,6 +17,7 @@ class Kind(StrEnum):
     SILENT = "silent"
     CHANGED = "changed"
     NEW_LEVEL = "new_level"
+    TREND = "trend"
     NOISY_RULE = "noisy_rule"
     MODEL_FAILED = "model_failed"
     LEARNING = "learning"

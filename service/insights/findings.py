@@ -12,14 +12,16 @@ from service.domain.clock import Clock
 from service.domain.confidence import PAGES_FROM
 from service.domain.durations import format_duration
 from service.domain.quotas import QuotaOf
-from service.domain.rules import Condition, Rule, Severity
+from service.domain.rules import Severity
 from service.domain.series import parse_series_id
 from service.insights import unusual, words
+from service.insights.coming import ahead
 from service.insights.finding import Finding, Kind, clearest
 from service.insights.levels import new_levels
 from service.insights.look import WINDOW, Look, Looker, RulesOf
 from service.insights.reading import Watched
 from service.insights.together import together
+from service.insights.trends import Trends, growing
 from service.query.source import Source
 from service.settings import Settings
 from service.storage.columns import Columns
@@ -42,10 +44,12 @@ class Findings:
         settings: Settings,
         rules_of: RulesOf,
         quota: QuotaOf | None = None,
+        trends: Trends | None = None,
     ) -> None:
         self._source = source
         self._clock = clock
         self._quota = quota
+        self._trends = trends
         self._settings = settings
         self._looker = Looker(source, database, settings, rules_of)
 
@@ -69,6 +73,7 @@ class Findings:
             *await together(self._source, look, self._settings.anomaly_detection_threshold),
             *silent(look, self._settings.series_lookback_seconds),
             *ahead(look),
+            *(await growing(self._trends, look) if self._trends is not None else ()),
             *noisy_rules(look),
             *models(look, self._settings.training_min_rows),
             *levels,
@@ -207,52 +212,6 @@ def silent(look: Look, lookback: float) -> Iterator[Finding]:
             },
             float(len(group)),
             name,
-        )
-
-
-def thresholds(look: Look, w: Watched) -> Iterator[tuple[Rule, Condition, float]]:
-    """The limits that rules set to a series, with the direction that breaks them."""
-    for rule in look.rules_for(w.series):
-        operator = rule.operator if rule.condition is Condition.FORECAST else rule.condition
-        score = rule.condition in (Condition.ANOMALY, Condition.PEERS)
-        if rule.threshold is not None and not score:
-            yield rule, operator, rule.threshold
-
-
-def ahead(look: Look) -> Iterator[Finding]:
-    """Forecasts that cross a rule's limit within a day."""
-    for w in look.watched.values():
-        best: tuple[unusual.Crossing, Rule] | None = None
-        for rule, operator, threshold in thresholds(look, w):
-            crossing = unusual.crossing(w, operator, threshold, look.now_ms)
-            if crossing is None or crossing.returns:
-                continue
-            if best is None or crossing.at < best[0].at:
-                best = crossing, rule
-        if best is None:
-            continue
-        crossing, rule = best
-        name, seconds = w.series.name, crossing.at / 1000 - look.now
-        verb = "reaches" if crossing.upwards else "falls to"
-        newest = w.last
-        text = f"in {words.span(seconds)}{' (very likely)' if crossing.likely else ''}"
-        text += f", the limit of “{rule.name}”"
-        text += f"; {words.figure(newest[1], name)} now" if newest else ""
-        yield Finding(
-            Kind.AHEAD,
-            Severity.MEDIUM if crossing.likely else Severity.LOW,
-            f"{words.named(w.series)} {verb} {words.figure(crossing.threshold, name)}",
-            text,
-            (w.series.hex,),
-            None,
-            {
-                "at": crossing.at / 1000,
-                "threshold": crossing.threshold,
-                "rule": rule.name,
-                "likely": crossing.likely,
-                "value": newest[1] if newest else None,
-            },
-            1 / (1 + seconds),
         )
 
 

@@ -9,7 +9,7 @@ from service.domain.notifications import DeliveryState
 from service.domain.series import parse_series_id
 from service.domain.silences import Quiet
 from service.insights import records, unusual, words
-from service.insights.findings import thresholds
+from service.insights.coming import crossing, limits, when
 from service.insights.look import Look
 from service.insights.reading import Watched, at_time
 from service.insights.unusual import Run
@@ -49,9 +49,9 @@ def run_of(look: Look, alert: Alert, watched: Watched) -> Run | None:
 
 def limit_of(look: Look, alert: Alert, watched: Watched) -> float | None:
     """The limit of the alert's rule, where the rule compares the value with one."""
-    for rule, _, threshold in thresholds(look, watched):
-        if rule.id == alert.rule_id:
-            return threshold
+    for limit in limits(look, watched):
+        if limit.rule is not None and limit.rule.id == alert.rule_id:
+            return limit.threshold
     return None
 
 
@@ -118,14 +118,14 @@ def why(
 
 def _next(look: Look, alert: Alert, watched: Watched) -> str:
     name = watched.series.name
-    for rule, operator, threshold in thresholds(look, watched):
-        if rule.id != alert.rule_id:
+    for limit in limits(look, watched):
+        if limit.rule is None or limit.rule.id != alert.rule_id:
             continue
-        crossing = unusual.crossing(watched, operator, threshold, look.now_ms)
-        if crossing is not None and crossing.returns:
-            side = "below" if crossing.upwards else "above"
-            span = words.span(crossing.at / 1000 - look.now)
-            return f"forecast to be back {side} {words.figure(threshold, name)} in {span}"
+        coming = crossing(watched, limit.operator, limit.threshold, look.now_ms)
+        if coming is not None and coming.returns:
+            side = "below" if coming.upwards else "above"
+            limit_said = words.figure(limit.threshold, name)
+            return f"forecast to be back {side} {limit_said} {when(coming, look.now)}"
     t, v = watched.forecast.between(look.now_ms, 1 << 62)
     good = np.flatnonzero(np.isfinite(v))
     if not len(good):

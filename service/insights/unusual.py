@@ -1,4 +1,4 @@
-"""What is unusual about a series now, where it sits, what moved with it, what comes next.
+"""What is unusual about a series now, where it sits, what moved with it.
 
 Pure functions over `Watched`; every figure they give was computed from stored samples.
 """
@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from service.domain.rules import Condition
 from service.domain.series import Series
 from service.insights import words
 from service.insights.reading import Watched
@@ -265,41 +264,3 @@ def _when(minutes: int) -> str:
     if minutes == 0:
         return "at the same time"
     return f"{words.span(abs(minutes) * 60)} {'earlier' if minutes > 0 else 'later'}"
-
-
-@dataclass(frozen=True, slots=True)
-class Crossing:
-    """The forecast passes a rule's threshold. `at` in ms; `likely`: so does its cautious side."""
-
-    at: int
-    threshold: float
-    upwards: bool
-    returns: bool
-    likely: bool
-
-
-def crossing(
-    watched: Watched, operator: Condition, threshold: float, now_ms: int
-) -> Crossing | None:
-    """When the forecast crosses `threshold`, or, for a value beyond it, comes back."""
-    newest = watched.last
-    t, v = watched.forecast.between(now_ms, 1 << 62)
-    if newest is None or not len(t) or operator not in _BREAKS:
-        return None
-    upwards = operator in (Condition.GT, Condition.GTE)
-
-    def beyond(values: NDArray[np.float64]) -> NDArray[np.bool_]:
-        return values > threshold if upwards else values < threshold
-
-    returns = bool(beyond(np.array([newest[1]]))[0])
-    hits = np.flatnonzero(beyond(v) != returns)
-    if not len(hits):
-        return None
-    # For a rise the cautious side is the lower edge, for a fall the upper; coming back, the other.
-    cautious = watched.forecast_lower if upwards != returns else watched.forecast_upper
-    edge = cautious.between(now_ms, 1 << 62).v
-    likely = bool((beyond(edge) != returns).any())
-    return Crossing(int(t[hits[0]]), threshold, upwards, returns, likely)
-
-
-_BREAKS = (Condition.GT, Condition.GTE, Condition.LT, Condition.LTE)

@@ -138,6 +138,12 @@ def percent(share: float) -> str:
     return f"{abs(share) * 100:.0f}{SPACE}%"
 
 
+def likely(probability: float) -> str:
+    """“82 % likely”; nothing is certain."""
+    shown = round(100 * probability)
+    return f"{shown}{SPACE}% likely" if shown < 100 else f"over 99{SPACE}% likely"
+
+
 def relative(value: float, expected: float) -> float | None:
     """(value − expected) / |expected|; None where the expectation is too near to nothing."""
     if not (math.isfinite(value) and math.isfinite(expected)):

@@ -2,26 +2,16 @@
 
 import io
 import json
-import os
-import sys
 import time
 from collections.abc import Iterable
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    SpinnerColumn,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 
 from service.domain.errors import InvalidInput
-from service.offline.files import Detected, Job, Options, detect_all, detect_to, jobs
+from service.offline.files import Detected, Options, detect_all, detect_to
+from service.offline.jobs import Job, jobs, single, to_stdout
+from service.offline.progress import progress
 
 
 def run(
@@ -64,44 +54,18 @@ def run(
 
 
 def _to_stdout(source: Path, options: Options, err: Console) -> Detected:
-    if source.is_dir():
-        raise InvalidInput(f"{source} is a folder; name one to write to with --output")
-    if not source.is_file():
-        raise InvalidInput(f"{source}: there is no such file or folder")
-    rows = io.StringIO(newline="")
-    with _progress(err, 1):
-        done = detect_to(source, rows, options)
-    try:
-        sys.stdout.write(rows.getvalue())
-        sys.stdout.flush()
-    except BrokenPipeError:  # whoever read has seen enough; nothing is left to flush at the end
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    path, rows = single(source), io.StringIO(newline="")
+    with progress(err, "detecting", 1):
+        done = detect_to(path, rows, options)
+    to_stdout(rows.getvalue())
     return done
 
 
 def _followed(found: Iterable[Detected], work: list[Job], err: Console) -> list[Detected]:
     done = []
-    with _progress(err, len(work)) as progress:
+    with progress(err, "detecting", len(work)) as shown:
         for one in found:
             done.append(one)
-            for task in progress.task_ids:
-                progress.advance(task)
+            for task in shown.task_ids:
+                shown.advance(task)
     return done
-
-
-def _progress(err: Console, count: int) -> Progress:
-    """How many of `count` files are done; of one, only that it is being worked on."""
-    columns: tuple[ProgressColumn, ...] = (SpinnerColumn(), TextColumn("detecting"))
-    if count > 1:
-        columns += (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    progress = Progress(
-        *columns,
-        TimeElapsedColumn(),
-        console=err,
-        disable=not err.is_terminal,
-        transient=True,
-        redirect_stdout=False,
-        redirect_stderr=False,
-    )
-    progress.add_task("detecting", total=count)
-    return progress

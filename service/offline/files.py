@@ -19,6 +19,7 @@ from models.ensemble import ROWS_MIN, Detector, Scores
 from models.suppression import threshold
 from service.detection import counters
 from service.domain.errors import InvalidInput
+from service.offline.jobs import Job, write_whole
 from service.offline.table import numbers, read_table, times
 from service.storage.columns import Columns, Times, Values
 
@@ -41,14 +42,6 @@ class Options:
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
-    """A file to read and one to write."""
-
-    source: Path
-    target: Path
-
-
-@dataclass(frozen=True, slots=True)
 class Detected:
     """What became of one file: rows and alerts, or what is wrong with it."""
 
@@ -56,31 +49,6 @@ class Detected:
     rows: int = 0
     alerts: int = 0
     error: str = ""
-
-
-def jobs(source: Path, target: Path) -> list[Job]:
-    """What to read and where to write it: a file, or every CSV file of a folder and below.
-
-    Raises InvalidInput where there is nothing to read, or if writing would change what is read.
-    """
-    if source.is_file():
-        made = [Job(source, target / source.name if target.is_dir() else target)]
-    elif source.is_dir():
-        if target.is_file():
-            raise InvalidInput(f"{target} is a file; {source} is a folder, and so is its output")
-        if target.resolve().is_relative_to(source.resolve()):
-            raise InvalidInput(f"{target} lies in {source}: output would be read as input")
-        found = sorted(p for p in source.rglob("*") if p.suffix.lower() == ".csv" and p.is_file())
-        if not found:
-            raise InvalidInput(f"{source}: there is no CSV file in this folder")
-        made = [Job(path, target / path.relative_to(source)) for path in found]
-    else:
-        raise InvalidInput(f"{source}: there is no such file or folder")
-    read = {job.source.resolve() for job in made}
-    for job in made:
-        if job.target.resolve() in read:
-            raise InvalidInput(f"{job.target} would be written over, and is what is read")
-    return made
 
 
 def detect_all(work: Sequence[Job], options: Options) -> Iterator[Detected]:
@@ -94,20 +62,12 @@ def detect_all(work: Sequence[Job], options: Options) -> Iterator[Detected]:
 
 def _detect(job: Job, options: Options) -> Detected:
     """Score one file; the target is written as a whole or not at all."""
-    partial = job.target.with_name(job.target.name + ".partial")
     try:
-        job.target.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with partial.open("w", encoding="utf-8", newline="") as out:
-                done = detect_to(job.source, out, options)
-            partial.replace(job.target)
-        finally:
-            partial.unlink(missing_ok=True)
+        return write_whole(job.target, lambda out: detect_to(job.source, out, options))
     except InvalidInput as error:
         return Detected(job.source, error=str(error))
     except OSError as error:
         return Detected(job.source, error=f"{error.filename or job.target}: {error.strerror}")
-    return done
 
 
 def detect_to(path: Path, out: TextIO, options: Options) -> Detected:

@@ -34,6 +34,17 @@ class Table:
         """What is wrong with a row, said with its place."""
         return InvalidInput(f"{self.path}: line {self.lines[row]}: {reason}")
 
+    def of(self, rows: Sequence[int]) -> "Table":
+        """Some of the rows."""
+        columns = {name: [text[i] for i in rows] for name, text in self.columns.items()}
+        return Table(self.path, columns, [self.lines[i] for i in rows])
+
+
+def header_of(path: Path) -> list[str]:
+    """Names of the columns of a file, nothing if there are none. Raises OSError."""
+    with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
+        return [name.strip() for name in next(csv.reader(file), [])]
+
 
 def read_table(path: Path, names: Sequence[str]) -> Table:
     """The columns `names` of a file with a header. Raises InvalidInput, and OSError."""
@@ -122,16 +133,17 @@ def _moments(table: Table, text: list[str]) -> Times:
     if wrong.any():
         row = int(wrong.argmax())
         reason = "is neither Unix seconds nor ISO 8601"
-        if _is_number(text[0]):  # a file of Unix seconds: its first row is not what is wrong
-            row = next(i for i, one in enumerate(text) if not _is_number(one))
+        if is_number(text[0]):  # a file of Unix seconds: its first row is not what is wrong
+            row = next(i for i, one in enumerate(text) if not is_number(one))
             reason = "is no Unix time in seconds, as the first one is"
-        elif _is_number(text[row]):
+        elif is_number(text[row]):
             reason = "is not ISO 8601, as the first one is"
         raise table.wrong(row, f"timestamp {text[row]!r} {reason}")
     return np.asarray(told.astype("datetime64[ms, UTC]").astype(np.int64), np.int64)
 
 
-def _is_number(text: str) -> bool:
+def is_number(text: str) -> bool:
+    """Whether a field is a time in Unix seconds, or could be."""
     try:
         float(text)
     except ValueError:

@@ -3,25 +3,22 @@
 Pure: the head and the time are arguments. What models wrote is judged only where a rule names it.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
-
-import numpy as np
 
 from service.domain.durations import format_duration
 from service.domain.rules import Condition, Rule
-from service.domain.series import FORECAST, MatchType, Selector, Series
+from service.domain.series import MatchType, Selector, Series
 from service.query.selector import matches
 from service.rules.anomalies import Anomalies, Confidence
 from service.rules.changes import Changes, ChangesSeen
+from service.rules.forecasts import Forecasts
 from service.rules.inflow import Inflows
 from service.rules.peers import PeerGroups
 from service.rules.sight import UNKNOWN, HeadReader, Sight, Verdict, finite
 
 #: A series that is silent for longer has ended; `no_data` says nothing about it any more.
 ENDED_SECONDS = 86_400.0
-
-_FAR_MS = 2**62
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +28,7 @@ class Judgement:
     `active` is None where nobody knows: there is no sample that is young enough. `value` is the
     series' own, None if it has none or one that is no number. `expectation` completes "it is
     0.12, …"; it is empty unless active. `held` says why what meets the rule alerts nobody; `active`
-    is None then.
+    is None then. `note` says what the rule cannot see of it.
     """
 
     series: Series
@@ -40,6 +37,7 @@ class Judgement:
     value: float | None = None
     expectation: str = ""
     held: str = ""
+    note: str = ""
 
 
 class SeriesIndex:
@@ -134,13 +132,15 @@ def evaluate(
     index: SeriesIndex | None = None,
     confidence: Confidence | None = None,
     factors: Mapping[str, float] | None = None,
+    firing: Collection[str] = (),
 ) -> list[Judgement]:
     """One judgement for each series that the rule selects; none for a rule that is disabled.
 
     `now` is Unix seconds; a sample older than `lookback_seconds` is no value any more.
     `anomaly_threshold` serves rules that name none. `confidence` is that of models, by series id:
     what is said with too little of it alerts nobody. Without it, all of them are trusted. `factors`
-    are what feedback has moved the rule's anomaly threshold by, by fingerprint.
+    are what feedback has moved the rule's anomaly threshold by, by fingerprint; `firing` those
+    whose alert of this rule fires.
     """
     if not rule.enabled:
         return []
@@ -156,7 +156,9 @@ def evaluate(
         anomalies.prepare(found)
         judge = anomalies.judge
     elif rule.condition is Condition.FORECAST:
-        judge = _Look(rule, sight).forecast
+        forecasts = Forecasts(rule, sight, firing)
+        forecasts.prepare(found)
+        judge = forecasts.judge
     elif rule.condition is Condition.NO_DATA:
         judge = _Look(rule, sight).no_data
     elif rule.condition is Condition.CHANGE:
@@ -200,9 +202,7 @@ class _Look:
     def __init__(self, rule: Rule, sight: Sight) -> None:
         self.rule, self.sight = rule, sight
         self.threshold = 0.0 if rule.threshold is None else rule.threshold
-        self._holds = _COMPARE.get(
-            rule.operator if rule.condition is Condition.FORECAST else rule.condition
-        )
+        self._holds = _COMPARE.get(rule.condition)
         self._said = _BROKEN.get(rule.condition, "").format(_exactly(self.threshold))
 
     def comparison(self, series: Series) -> Verdict:
@@ -214,27 +214,6 @@ class _Look:
         if self._holds(value, self.threshold):
             return Verdict(True, finite(value), self._said)
         return Verdict(False, finite(value), "")
-
-    def forecast(self, series: Series) -> Verdict:
-        """The first sample of the forecast that crosses the threshold, within the horizon."""
-        ahead = self.sight.derived(series, FORECAST)
-        last = self.sight.young(series.id)
-        if ahead is None or last is None or self._holds is None:
-            return UNKNOWN
-        horizon = self.rule.horizon_seconds
-        until = _FAR_MS if horizon is None else self.sight.now_ms + round(horizon * 1000)
-        t, v = self.sight.window(ahead, self.sight.now_ms + 1, until)
-        if not len(t):
-            return UNKNOWN
-        value = finite(last[1])
-        crossing = np.fromiter((self._holds(x, self.threshold) for x in v.tolist()), bool, len(v))
-        if not crossing.any():
-            return Verdict(False, value, "")
-        seconds = (int(t[int(crossing.argmax())]) - self.sight.now_ms) / 1000
-        verb = "reaches" if self.rule.operator in (Condition.GT, Condition.GTE) else "falls to"
-        return Verdict(
-            True, value, f"{verb} {_exactly(self.threshold)} in {format_duration(seconds)}"
-        )
 
     def no_data(self, series: Series) -> Verdict:
         """Whether the newest sample is older than the window."""

@@ -33,6 +33,7 @@ _MEANT = {
     "policy": "escalation",
     "escalation_policy": "escalation",
     "tags": "labels",
+    "likelihood": "probability",
     "by": "peers_by",
     "group_by": "peers_by",
     "tenant_id": "tenant",

@@ -56,6 +56,16 @@ class RuleHealth:
         return {id.decode(): why.decode() for id, why in found.items()}
 
 
+def short(judgements: Iterable[Judgement]) -> str:
+    """Of which series a rule sees less than it asks for; empty where there are none."""
+    found = [judgement for judgement in judgements if judgement.note]
+    if not found:
+        return ""
+    who = "1 series is" if len(found) == 1 else f"{len(found):,} series are"
+    first = found[0]
+    return f"{who} seen less far than the rule looks: {first.series}: {first.note}"
+
+
 def held(judgements: Iterable[Judgement]) -> str:
     """Which series meet a rule and alert nobody, and why; empty where there are none."""
     found = [judgement for judgement in judgements if judgement.held]

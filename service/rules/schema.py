@@ -52,6 +52,7 @@ FIELDS = (
         "cooldown",
         "window",
         "horizon",
+        "probability",
         "peers_by",
         "channels",
         "escalation",
@@ -66,12 +67,16 @@ _ONLY = {
     "window": (Condition.NO_DATA, Condition.CHANGE, Condition.PEERS),
     "horizon": (Condition.FORECAST,),
     "operator": (Condition.FORECAST,),
+    "probability": (Condition.FORECAST,),
     "alert_budget": (Condition.ANOMALY,),
     "peers_by": (Condition.PEERS,),
 }
 #: How long the window is if a rule names none, where that is not five minutes.
 _WINDOW: dict[Condition | None, float] = {Condition.CHANGE: 3600.0, Condition.PEERS: 1800.0}
 _OPERATORS = (Condition.GT, Condition.GTE, Condition.LT, Condition.LTE)
+
+#: What an interval of 90 % can tell apart.
+PROBABILITY_MIN, PROBABILITY_MAX = 0.01, 0.99
 
 STEPS_MAX = 10
 _RESERVED = ("__name__", "alertname")
@@ -104,6 +109,7 @@ def parse_rule(body: object, *, rule_id: str, tenant: str | None, cooldown_secon
         window_seconds=_WINDOW.get(condition, 300.0) if window is None else window,
         horizon_seconds=horizon,
         operator=operator,
+        probability=form.take("probability", _probability),
         peers_by=form.take("peers_by", label_names) or (),
         alert_budget=form.take("alert_budget", parse_budget),
         channels=form.take("channels", channel_names) or (),
@@ -195,6 +201,8 @@ def rule_form(rule: Rule) -> dict[str, Any]:
         form["alert_budget"] = format_budget(rule.alert_budget)
     if rule.condition is Condition.FORECAST:
         form["operator"] = str(rule.operator)
+        if rule.probability is not None:
+            form["probability"] = rule.probability
         if rule.horizon_seconds is not None:
             form["horizon"] = _duration_text(rule.horizon_seconds)
     if rule.condition in _ONLY["window"]:
@@ -238,6 +246,17 @@ def _operator(value: object) -> Condition:
 
 def _severity(value: object) -> Severity:
     return chosen(value, {str(s): s for s in Severity}, map(str, Severity))
+
+
+def _probability(value: object) -> float:
+    found = number(value)
+    if not PROBABILITY_MIN <= found <= PROBABILITY_MAX:
+        hint = f"; did you mean {found / 100:g}?" if 1 < found <= 100 * PROBABILITY_MAX else ""
+        raise InvalidInput(
+            f"is between {PROBABILITY_MIN:g} and {PROBABILITY_MAX:g}, such as 0.8, not "
+            f"{found:g}{hint}"
+        )
+    return found
 
 
 def _positive_duration(value: object) -> float:

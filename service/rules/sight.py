@@ -36,6 +36,7 @@ class Verdict(NamedTuple):
     value: float | None = None
     expectation: str = ""
     held: str = ""
+    note: str = ""
 
 
 #: There is no sample that is young enough.

@@ -8,7 +8,7 @@ on; a shard whose lease is lost is dropped at once.
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Mapping
 from functools import partial
 from typing import Any
 
@@ -20,7 +20,7 @@ from service.domain.errors import LostLease, NotFound, OffbeatError
 from service.domain.rules import Rule
 from service.domain.series import SCORE, Series, parse_series_id
 from service.rules.evaluator import Judgement, SeriesIndex, evaluate
-from service.rules.health import held
+from service.rules.health import held, short
 from service.storage.columns import Columns
 from service.storage.head import Head
 from service.storage.lag import Lags
@@ -317,8 +317,11 @@ class Worker:
         begun = time.perf_counter()
         for rule in rules:
             try:
-                judgements = await asyncio.to_thread(self._evaluate, rule, tenant, now, confidence)
-                if why := held(judgements):
+                firing = await self._w.engine.firing(tenant, rule.id)
+                judgements = await asyncio.to_thread(
+                    self._evaluate, rule, tenant, now, confidence, firing
+                )
+                if why := held(judgements) or short(judgements):
                     quiet[rule.id] = why
                 await self._w.engine.apply(
                     tenant,
@@ -342,7 +345,12 @@ class Worker:
         await self._w.rule_health.report(tenant, told)
 
     def _evaluate(
-        self, rule: Rule, tenant: str, now: float, confidence: Mapping[int, float]
+        self,
+        rule: Rule,
+        tenant: str,
+        now: float,
+        confidence: Mapping[int, float],
+        firing: Collection[str],
     ) -> list[Judgement]:
         return evaluate(
             rule,
@@ -354,6 +362,7 @@ class Worker:
             index=self._index,
             factors=self._w.feedback.factors(tenant, rule.id),
             confidence=confidence,
+            firing=firing,
         )
 
     def _chart(self, tenant: str, series: Series) -> Chart | None:

@@ -62,6 +62,7 @@ async def test_a_rules_life(
         "created_at": "2023-11-14T22:13:20Z",
         "updated_at": "2023-11-14T22:13:20Z",
         "alerts": {"pending": 0, "firing": 0},
+        "probability": None,
         "last_error": None,
         "name": "High error rate",
         "query": "error_rate",
@@ -122,6 +123,24 @@ async def test_a_rule_with_a_budget_is_shown_as_it_can_be_sent_back(
     refused = await client.post("/alerts/rules", headers=operator, json=both)
     assert refused.status_code == 422
     assert "a rule has one of the two" in refused.text
+
+
+async def test_a_rule_says_how_likely_a_forecast_must_cross(
+    client: httpx.AsyncClient, operator: Headers
+) -> None:
+    likely = body(condition="forecast", threshold=90, horizon="12h", probability=0.8)
+    made = await client.post("/alerts/rules", headers=operator, json=likely)
+    assert made.status_code == 201, made.text
+    shown = made.json()
+    assert (shown["probability"], shown["horizon"]) == (0.8, "12h")
+    fields = {k: v for k, v in shown.items() if k in FIELDS} | {"probability": None}
+    url = f"/alerts/rules/{shown['id']}"
+    back = await client.put(url, headers=operator, json=fields)
+    assert back.json()["probability"] is None
+    refused = await client.put(url, headers=operator, json=fields | {"probability": 1})
+    assert refused.status_code == 422
+    assert refused.json()["where"] == "probability"
+    assert "is between 0.01 and 0.99, such as 0.8, not 1" in refused.json()["detail"]
 
 
 async def test_the_list_has_the_files_rules_and_says_what_is_wrong(

@@ -82,7 +82,9 @@ def test_rules_are_checked_with_line_and_column(shell: Shell, tmp_path: Path) ->
 
 
 def test_the_shipped_rules_are_well(shell: Shell) -> None:
-    assert "all well" in shell("rules", "check", "alert_rules.yaml")
+    said = shell("rules", "check", "alert_rules.yaml")
+    assert "all well" in said
+    assert "'Disk fills up' looks 1d ahead: a series with a sample more often than every 1h" in said
 
 
 def test_help_names_every_command(shell: Shell) -> None:

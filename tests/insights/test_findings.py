@@ -150,10 +150,28 @@ async def test_a_forecast_that_reaches_a_rules_limit_is_told_before_it_does(
     found = await findings(seed, clock, settings, (rule("disk_used_percent", 90.0),))
     (coming,) = of_kind(found, Kind.AHEAD)
     assert coming.title == "Disk used (ingest-2) reaches 90\u00a0%"
-    assert "in 11\u00a0hours" in coming.text
-    assert "very likely" in coming.text
-    assert coming.evidence["likely"] is True
+    assert "in 11\u00a0hours (10 to 11\u00a0hours), over 99\u00a0% likely; the" in coming.text
+    assert coming.severity is Severity.MEDIUM
+    assert coming.evidence["probability"] > 0.99
+    assert coming.evidence["early"] <= coming.evidence["at"] <= coming.evidence["late"]
     assert of_kind(await findings(seed, clock, settings), Kind.AHEAD) == []
+
+
+async def test_what_is_used_up_within_a_day_is_told_without_a_rule(
+    seed: Seed, clock: ManualClock, settings: Settings
+) -> None:
+    t = times(NOW, step=3600, hours=48)
+    v = np.full(len(t), 80.0)
+    f = ahead(NOW, 20, 3600)
+    for name, slope in (("disk_used_percent", 1.5), ("cpu_usage_percent", 1.5)):
+        await seed.modelled(
+            Series.of(name), t, v, v, width=0.5, forecast=(f, 80 + slope * (f - NOW) / 3600)
+        )
+    (coming,) = of_kind(await findings(seed, clock, settings), Kind.AHEAD)
+    assert coming.title == "Disk used reaches 100\u00a0%"
+    assert coming.text.startswith("in 14\u00a0hours")
+    assert "then there is no more; 80\u00a0% now" in coming.text
+    assert coming.evidence["rule"] is None
 
 
 async def test_a_series_that_stopped_is_silent(

@@ -5,7 +5,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from service.domain.rules import Condition
 from service.domain.series import Series
 from service.insights import unusual
 from service.insights.findings import describe_run
@@ -95,25 +94,3 @@ def test_a_stretch_that_has_ended_says_so() -> None:
     )
     assert unusual.current_run(odd, 0.99995, NOW_MS) is None
     assert unusual.current_run(odd, 0.999, NOW_MS + 6 * MINUTE) is None
-
-
-def test_a_forecast_crosses_a_limit_or_comes_back() -> None:
-    t = NOW_MS + MINUTE * np.arange(1, 11)
-    rising = Columns(t, np.linspace(101.0, 110.0, 10))
-    odd = Watched(
-        Series.of("disk"),
-        columns(100.0),
-        forecast=rising,
-        forecast_lower=Columns(t, rising.v - 3),
-        forecast_upper=Columns(t, rising.v + 3),
-    )
-    found = unusual.crossing(odd, Condition.GT, 105.5, NOW_MS)
-    assert found == unusual.Crossing(int(t[5]), 105.5, True, False, True)
-    found = unusual.crossing(odd, Condition.GT, 109.5, NOW_MS)
-    assert found is not None
-    assert not found.likely
-    found = unusual.crossing(odd, Condition.LT, 105.5, NOW_MS)
-    assert found == unusual.Crossing(int(t[5]), 105.5, False, True, True)
-    assert unusual.crossing(odd, Condition.GT, 200.0, NOW_MS) is None
-    assert unusual.crossing(odd, Condition.EQ, 105.0, NOW_MS) is None
-    assert unusual.crossing(Watched(odd.series, odd.samples), Condition.GT, 1.0, NOW_MS) is None

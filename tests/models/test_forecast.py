@@ -5,7 +5,10 @@ import time
 import numpy as np
 import pytest
 
-from models.forecast.choice import KINDS, SeriesForecaster
+from models.forecast import deep, forest
+from models.forecast.autoregressive import RidgeForecaster
+from models.forecast.pool import POOL
+from models.forecast.series import SeriesForecaster
 from models.synthetic import bursts, daily, noise, times, with_shift, with_spike
 
 PERIOD = 24
@@ -25,9 +28,14 @@ SHAPES = {
 }
 
 
-@pytest.fixture(params=list(KINDS))
-def kind(request):
-    return KINDS[request.param]
+@pytest.fixture(params=list(POOL))
+def kind(request, monkeypatch):
+    kind = POOL[request.param]
+    if not kind.here():
+        pytest.skip("needs the extra `deep`")
+    monkeypatch.setattr(deep, "EPOCHS", 2)
+    monkeypatch.setattr(forest, "TREES", 20)
+    return kind
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -60,10 +68,21 @@ def test_arrays_hold_everything(kind):
     assert np.array_equal(again, model.predict(y[None], index, 24))
 
 
-@pytest.mark.parametrize("name", ["seasonal_naive", "seasonal_median", "ridge", "theta"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "seasonal_naive",
+        "last_level",
+        "level",
+        "weekly_level",
+        "ridge",
+        "weekly_ridge",
+        "wide_ridge",
+    ],
+)
 def test_seasonal_forecasters_see_the_season(name):
     y = daily(700, seed=3, period=PERIOD, noise=0.5)
-    model = KINDS[name].make(PERIOD, 600).fit(y[:600], 0)
+    model = POOL[name].make(PERIOD, 600).fit(y[:600], 0)
     path = model.predict(y[None, :600], np.array([600]), 48)[0]
     assert np.abs(path - y[600:648]).mean() < 0.3 * np.abs(y[600:648] - y[:600].mean()).mean()
 
@@ -83,7 +102,7 @@ def test_the_interval_contains_the_forecast(shape, horizon):
         assert (forecast.lower <= forecast.value).all()
         assert (forecast.value <= forecast.upper).all()
         assert np.array_equal(forecast.t_ms, t[-1] + 3_600_000 * np.arange(1, horizon + 1))
-        assert forecast.model in KINDS
+        assert forecast.model in POOL
 
 
 def test_gaps_and_missing_values():
@@ -95,6 +114,89 @@ def test_gaps_and_missing_values():
     forecast = SeriesForecaster(24).fit(t[keep], y[keep]).predict(t[keep], y[keep])
     assert np.isfinite([forecast.value, forecast.lower, forecast.upper]).all()
     assert forecast.t_ms[0] == t[-1] + 3_600_000
+
+
+LEVELS = (0.8, 0.9, 0.95)
+HOUR = 3_600_000
+T = times(600, HOUR)
+EVENTS = np.cumsum(RNG.exponential(60_000, 600)).astype(np.int64)
+MESSY = {
+    "barely": (T[:32], daily(32, 0, PERIOD)),
+    "every other": (T[:70], np.resize([3.0, np.nan, 4.0], 70)),
+    "huge": (T, daily(600, 0, PERIOD) * 1e298),
+    "largest": (T, np.clip(RNG.normal(size=600), -1, 1) * 1.7e308),
+    "smallest": (T, -daily(600, 0, PERIOD) * 1e-300),
+    "freaks": (T, np.where(RNG.random(600) < 0.01, -1e200, daily(600, 0, PERIOD))),
+    "holes": (T, np.where(RNG.random(600) < 0.6, np.nan, daily(600, 0, PERIOD))),
+    "infinite": (T, np.where(RNG.random(600) < 0.2, -np.inf, daily(600, 0, PERIOD))),
+    "a year away": (np.concatenate((T[:300], T[300:] + 365 * 24 * HOUR)), daily(600, 0, PERIOD)),
+    "twice": (np.repeat(T[:300], 2), daily(600, 0, PERIOD)),
+    "days": (times(400, 24 * HOUR), daily(400, 0, 7)),
+    "weeks": (times(150, 168 * HOUR), np.cumsum(RNG.normal(size=150))),
+    "events": (EVENTS, RNG.gamma(2.0, size=600)),
+    "milliseconds": (times(600, 1), daily(600, 0, PERIOD)),
+    "five minutes": (times(2500, 300_000), daily(2500, 0, 288)),
+    "on and off": (times(900, 60_000), (RNG.random(900) < 0.1) * 1.0),
+}
+
+
+@pytest.mark.parametrize("name", MESSY)
+def test_whatever_comes_is_forecast(name):
+    t, y = MESSY[name]
+    model = SeriesForecaster(30).fit(t, y)
+    again = SeriesForecaster(30).fit(t, y)
+    for level in LEVELS:
+        forecast = model.predict(level=level)
+        assert np.isfinite([forecast.value, forecast.lower, forecast.upper]).all()
+        assert (forecast.lower <= forecast.value).all()
+        assert (forecast.value <= forecast.upper).all()
+        assert np.array_equal(forecast.value, again.predict(level=level).value)
+    assert np.isfinite([model.error_, *model.errors_.values()]).all()
+    assert 0 <= model.coverage_ <= 1
+    stored = SeriesForecaster.from_arrays(model.to_arrays())
+    assert np.array_equal(stored.predict().upper, model.predict().upper)
+    p = model.crossing(t, y, float(y[np.isfinite(y)][0]))
+    assert ((p > 0) & (p < 1)).all()
+
+
+def test_units_do_not_matter():
+    y = daily(600, 0, PERIOD)
+    plain = SeriesForecaster(24).fit(T, y).predict()
+    for unit in (1e-290, 1e-9, 1e6, 1e300):
+        scaled = SeriesForecaster(24).fit(T, y * unit).predict()
+        assert scaled.value / unit == pytest.approx(plain.value)
+        assert scaled.upper / unit == pytest.approx(plain.upper)
+
+
+def test_a_hundred_thousand_rows_take_no_longer_than_ten_thousand():
+    y = daily(100_000, 0, 288)
+    begun = time.process_time()
+    model = SeriesForecaster(288).fit(times(len(y), 300_000), y)
+    assert time.process_time() - begun < 0.8
+    assert model.predict().t_ms[0] == times(len(y) + 1, 300_000)[-1]
+
+
+def test_intervals_of_any_level_hold_about_what_they_say():
+    def families(seed):
+        rng = np.random.default_rng(seed)
+        busy = np.where(np.isin(np.arange(1100) % 24, range(9, 18)), 4.0, 0.5)
+        yield daily(1100, seed, PERIOD)
+        yield noise(1100, seed)
+        yield daily(1100, seed, PERIOD, 0.1) + busy * rng.normal(size=1100)
+        yield bursts(1100, seed, 0.3)
+        yield np.cumsum(rng.normal(size=1100))
+
+    held = []
+    for y in (y for seed in range(2) for y in families(seed)):
+        t = times(len(y), HOUR)
+        model = SeriesForecaster(24).fit(t[:800], y[:800])
+        for end in range(800, 1076, 45):
+            new = y[end : end + 24]
+            said = [model.predict(t[:end], y[:end], level) for level in LEVELS]
+            held.append([((new >= s.lower) & (new <= s.upper)).mean() for s in said])
+    mean = np.mean(held, axis=0)  # on steady series rather too much
+    assert (mean > np.array(LEVELS) - 0.03).all()
+    assert (mean < np.array([0.9, 0.965, 0.99])).all()
 
 
 def test_too_short_is_an_error_with_a_reason():
@@ -115,10 +217,28 @@ def test_intervals_hold_about_what_they_say():
     assert np.mean(held) == pytest.approx(0.9, abs=0.05)
 
 
-def test_the_choice_is_no_worse_than_the_plain_ones():
+def test_intervals_are_as_wide_as_the_time_of_day_is_uncertain():
+    hour = np.arange(1000) % 24
+    busy = (hour >= 9) & (hour < 18)
+    y = daily(1000, 0, PERIOD, 0.1) + np.where(busy, 4.0, 0.4) * np.random.default_rng(1).normal(
+        size=1000
+    )
+    t = times(1024, 3_600_000)
+    for end in (1000, 989):
+        model = SeriesForecaster(24).fit(t[:end], y[:end])
+        said = model.predict()
+        wide = said.upper - said.lower
+        ahead = busy[np.arange(end, end + 24) % 24]
+        assert wide[ahead].mean() > 2.5 * wide[~ahead].mean()
+        courses = model.widths_.paths(int(model.grid_.index(said.t_ms[:1])[0]))
+        assert courses[:, ahead].std() > 2.0 * courses[:, ~ahead].std()
+
+
+def test_the_mixture_is_no_worse_than_the_best_member():
     t, y = times(900, 3_600_000), daily(900, 4, PERIOD)
     model = SeriesForecaster(24).fit(t, y)
-    assert model.errors_[model.chosen_] <= 1.1 * min(model.errors_.values())
+    assert sum(model.weights_.values()) == pytest.approx(1)
+    assert model.error_ <= 1.02 * min(model.errors_.values())
     assert model.errors_["ridge"] < model.errors_["seasonal_naive"] < model.errors_["naive"]
 
 
@@ -134,13 +254,22 @@ def test_noise_is_met_by_its_mean_and_a_season_by_its_shape():
 def test_what_leaves_all_reason_falls_back_and_says_so():
     t, y = times(500, 3_600_000), daily(500, 2, PERIOD)
     model = SeriesForecaster(24).fit(t, y)
-    assert model.chosen_ == "ridge"
-    assert not model.predict(t, y).fell_back
-    model.model_.weights_ *= 40
-    forecast = model.predict(t, y)
-    assert forecast.fell_back
-    assert forecast.model == "naive"
-    assert forecast.value == pytest.approx(np.full(24, y[-1]))
+    usual = model.predict(t, y)
+    assert usual.model == model.chosen_
+    assert not usual.fell_back
+    ridges = [m for m in model.members_.values() if isinstance(m, RidgeForecaster)]
+    assert sum(w for n, w in model.weights_.items() if "ridge" in n) > 0.5
+    for ridge in ridges:
+        ridge.weights_, ridge.unit_ = 5.0 * np.eye(len(ridge.weights_))[0], 40 * ridge.unit_
+    others = model.predict(t, y)
+    assert others.fell_back
+    assert others.model not in ("naive", usual.model)
+    assert np.abs(others.value - usual.value).mean() < 5
+    model.members_ = {n: m for n, m in model.members_.items() if isinstance(m, RidgeForecaster)}
+    nobody = model.predict(t, y)
+    assert nobody.fell_back
+    assert nobody.model == "naive"
+    assert nobody.value == pytest.approx(np.full(24, y[-1]))
 
 
 def test_a_series_at_a_new_level_is_forecast_there():
@@ -161,6 +290,44 @@ def test_the_same_context_gives_the_same_forecast_after_storing():
     same = again.predict(t, y)
     assert np.array_equal(one.value, same.value)
     assert np.array_equal(one.upper, same.upper)
+
+
+def test_what_multiplies_is_forecast_by_factors():
+    level = np.repeat(np.geomspace(1, 30, 40), PERIOD)  # grows by factors, and so does its day
+    y = level * np.exp(daily(40 * PERIOD, 1, PERIOD, noise=0.3) / 20)
+    t = times(len(y), 3_600_000)
+    model = SeriesForecaster(24).fit(t[:-24], y[:-24])
+    assert model.log_ is not None
+    forecast = model.predict(t[:-24], y[:-24])
+    naive = np.abs(y[-48:-24] - y[-24:]).mean()
+    assert np.abs(forecast.value - y[-24:]).mean() < 0.6 * naive
+    assert SeriesForecaster(24).fit(t, y - y.min()).log_ is None
+
+
+def test_crossings_come_as_often_as_said():
+    rng = np.random.default_rng(4)
+    said, came = [], []
+    for seed in range(4):
+        t, y = times(1900, 3_600_000), daily(1900, seed, PERIOD)
+        model = SeriesForecaster(24).fit(t[:900], y[:900])
+        for end in range(900, 1876, 12):
+            threshold = rng.uniform(*np.quantile(y, [0.6, 0.995]))
+            p = model.crossing(t[:end], y[:end], threshold)
+            assert (np.diff(p) >= 0).all()
+            said.append(p)
+            came.append(np.maximum.accumulate(y[end : end + 24] > threshold))
+    said, came = np.array(said).ravel(), np.array(came).ravel()
+    for low, high in ((0.0, 0.1), (0.1, 0.4), (0.4, 0.8), (0.9, 1.0)):
+        those = (said >= low) & (said <= high)
+        assert those.sum() > 50
+        assert came[those].mean() == pytest.approx(said[those].mean(), abs=0.12)
+
+
+def test_a_fall_below_is_the_mirror_of_a_rise_above():
+    t, y = times(700, 3_600_000), noise(700)
+    up = SeriesForecaster(12).fit(t, y).crossing(t, y, 104.0)
+    down = SeriesForecaster(12).fit(t, -y).crossing(t, -y, -104.0, above=False)
+    assert up == pytest.approx(down, abs=0.1)
 
 
 def test_counts_are_not_forecast_below_zero():

@@ -80,6 +80,12 @@ def test_a_test_says_that_nothing_is_wrong() -> None:
             "The forecast of m no longer reaches 90.",
         ),
         (
+            71,
+            "reaches 90 in 7h (82 % likely)",
+            "m is 71, and its forecast reaches 90 in 7h (82 % likely).",
+            "The forecast of m no longer reaches 90.",
+        ),
+        (
             3,
             "unlike its past (anomaly score 0.9995)",
             "m is 3, unlike its past (anomaly score 0.9995).",

@@ -85,6 +85,8 @@ def test_every_word_for_a_condition(word: str) -> None:
 def test_forecast_and_no_data_have_fields_of_their_own() -> None:
     rule = parsed(condition="forecast", threshold=90, operator="less_than", horizon="6h")
     assert (rule.operator, rule.horizon_seconds) == (Condition.LT, 21600.0)
+    assert rule.probability is None
+    assert parsed(condition="forecast", threshold=90, probability=0.8).probability == 0.8
     assert parsed(condition="no_data", threshold=None, window="10m").window_seconds == 600.0
     assert parsed(condition="change", threshold=None, window="6h").window_seconds == 21_600.0
     assert parsed(condition="change", threshold=None).window_seconds == 3600.0
@@ -168,6 +170,17 @@ def test_all_problems_are_found_at_once() -> None:
         ({"horizon": "5m"}, "horizon", "belongs to the condition forecast, not to gt"),
         ({"condition": "forecast", "operator": "eq"}, "operator", "is one of gt, gte, lt, lte"),
         ({"condition": "forecast", "horizon": 0}, "horizon", "is longer than 0"),
+        ({"probability": 0.8}, "probability", "belongs to the condition forecast, not to gt"),
+        (
+            {"condition": "forecast", "probability": 80},
+            "probability",
+            "is between 0.01 and 0.99, such as 0.8, not 80; did you mean 0.8?",
+        ),
+        (
+            {"condition": "forecast", "probability": "80 %"},
+            "probability",
+            "is a number, not the text '80 %'",
+        ),
         (
             {"condition": "anomaly", "threshold": None, "query": '{region="eu"}'},
             "query",
@@ -236,6 +249,7 @@ def test_a_rule_comes_back_as_it_was() -> None:
         {},
         {"for_duration": 90061, "cooldown": "1.5s", "labels": {"a": "b"}, "enabled": False},
         {"condition": "forecast", "operator": "lt", "horizon": "6h", "channels": ["a"]},
+        {"condition": "forecast", "operator": "gte", "probability": 0.8},
         {"condition": "no_data", "threshold": None, "window": "10m", "escalation": "x"},
         {"condition": "change", "threshold": None, "window": "2h"},
         {"condition": "peers", "threshold": None, "window": "2h", "peers_by": ["job"]},

@@ -87,7 +87,8 @@ class Player:
     async def judge(self) -> None:
         now = self.clock.now()
         for rule in self.book.rules_for(TENANT):
-            judgements = evaluate(rule, TENANT, self.head, now)
+            firing = await self.engine.firing(TENANT, rule.id)
+            judgements = evaluate(rule, TENANT, self.head, now, firing=firing)
             changed = await self.engine.apply(
                 TENANT, rule, judgements, now, policies=self.book.policies
             )

@@ -11,7 +11,7 @@ from service.domain.alerts import AlertState
 from service.domain.clock import SystemClock
 from service.domain.errors import ConfigurationError
 from service.domain.rules import Rule
-from service.domain.series import SCORE, Series
+from service.domain.series import FORECAST, FORECAST_LOWER, FORECAST_UPPER, SCORE, Series
 from service.rules.evaluator import Judgement
 from service.settings import Settings
 from service.storage.columns import Columns
@@ -121,6 +121,46 @@ async def test_a_rule_fires_resolves_and_one_that_fails_stops_no_other(
         await until_true(lambda: not parts.engine.open("acme"))
     history, _ = await parts.alerts.history("acme")
     assert [(a.rule_name, a.state) for a in history] == [("Many", AlertState.RESOLVED)]
+
+
+async def test_a_forecast_that_is_a_little_less_likely_ends_nothing(parts: Wiring) -> None:
+    rule = {"query": "plays", "condition": "forecast", "threshold": 90, "severity": "low"}
+    more = {"name": "Full", "probability": 0.8, "horizon": "1d"}
+    made = await parts.rules.create("acme", rule | more, "test")
+    now = minutes(1)
+    ahead = now[0] + MINUTE * np.arange(60, 63)
+
+    async def foretell(middle: float) -> None:
+        for suffix, away in ((FORECAST_LOWER, -6.0), (FORECAST_UPPER, 6.0), (FORECAST, 0.0)):
+            await record(parts, PLAYS.derived(suffix), ahead, np.full(3, middle + away))
+
+    def expectations() -> list[str]:
+        return [alert.expectation for alert in parts.engine.open("acme")]
+
+    async with working(parts) as worker:
+        await record(parts, PLAYS, now, np.array([70.0]))
+        await foretell(95.0)
+        await until_true(expectations)
+        assert expectations()[0].startswith("reaches 90 in ")
+        assert expectations()[0].endswith("(91 % likely)")
+        told: dict[str, str] = {}
+        while not told:
+            told = await parts.rule_health.errors("acme")
+        said = told[made.rule.id]
+        assert said.startswith("1 series is seen less far than the rule looks: plays{region=")
+        assert said.endswith(", not for 1d")
+        await foretell(91.5)  # 78 % likely
+        middle = PLAYS.derived(FORECAST).id
+        await until_true(lambda: worker.head.columns("acme", middle).v[-1] == 91.5)
+        other = await parts.rules.create(
+            "acme", {**rule, "name": "Other", "probability": 0.6}, "test"
+        )
+        await parts.wake.publish("rules", "acme")
+        await until_true(lambda: len(expectations()) == 2)  # it has been judged since
+        rules = {alert.rule_id for alert in parts.engine.open("acme")}
+        assert rules == {made.rule.id, other.rule.id}
+        await foretell(84.0)
+        await until_true(lambda: not expectations())
 
 
 async def test_over_its_active_alerts_a_rule_says_so_and_has_its_turn_later(
