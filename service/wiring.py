@@ -275,9 +275,9 @@ async def wired(
         async def default_channels(tenant: str) -> list[str]:
             return [view.name for view in await channels.list(tenant)]
 
+        training = Board(redis)
         trends = Trends(source, clock, settings.rollup_retention_seconds)
         insights = Findings(source, database, clock, settings, rules_of, tenants.quota, trends)
-        training = Board(redis)
         yield Wiring(
             settings=settings,
             clock=clock,

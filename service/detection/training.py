@@ -1,6 +1,7 @@
 """Decides which series are due, has them trained and published, and keeps a record of each."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -33,6 +34,8 @@ _DAY_MS = 86_400_000
 #: Series that are read together, and that are in memory at a time to be trained.
 _READ_AT_ONCE = 16
 _AT_ONCE = 64
+#: Real seconds after which a run begins no more of what can wait, so that new series come first.
+_RUN_SECONDS = 300.0
 
 
 class SampleReader(Protocol):
@@ -152,6 +155,7 @@ class Trainer:
         reports = [TrainingReport(skipped=skipped)]
         left_out: dict[str, dict[str, Spans]] = {}
         room = asyncio.Semaphore(_AT_ONCE)
+        begun = time.monotonic()
 
         async def train(one: Due, samples: Columns, spans: Spans) -> None:
             try:
@@ -163,6 +167,8 @@ class Trainer:
             async with asyncio.TaskGroup() as group:
                 for start in range(0, len(due), _READ_AT_ONCE):
                     part = due[start : start + _READ_AT_ONCE]
+                    if part[0].reason > Reason.LOST and time.monotonic() - begun > _RUN_SECONDS:
+                        break  # series that have a model wait for the next run
                     for one in part:
                         if one.tenant not in left_out:
                             own = [d.series for d in due if d.tenant == one.tenant]

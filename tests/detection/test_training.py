@@ -339,3 +339,16 @@ def test_a_series_that_comes_more_often_is_learned_at_its_new_step():
 def test_reports_add_up():
     one = TrainingReport(trained=1, failed=2, seconds=0.5)
     assert one + TrainingReport(cold=3, skipped=4, seconds=1.0) == TrainingReport(1, 2, 3, 4, 1.5)
+
+
+@pytest.mark.slow
+async def test_a_long_run_leaves_what_can_wait_to_the_next(trainer, store, clock, monkeypatch):
+    monkeypatch.setattr("service.detection.training._RUN_SECONDS", -1.0)
+    del store.series["acme"][YOUNG]
+    assert (await trainer.run(["acme"])).trained == 2  # new series do not wait
+    later = NOW + 86_400
+    clock.set(later)
+    store.series["acme"] = {s: samples(ROWS, 1, until=later) for s in (CPU, LATENCY)}
+    assert (await trainer.run(["acme"])).trained == 0
+    monkeypatch.setattr("service.detection.training._RUN_SECONDS", 60.0)
+    assert (await trainer.run(["acme"])).trained == 2
