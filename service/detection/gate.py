@@ -28,9 +28,9 @@ HIGH, MORE_HIGH = 0.99, 0.04
 #: Newest moments from which forecasts are compared, and how much worse they may be: the backtest
 #: of the new one knows nothing of the newest third, while the one in use is asked as it is.
 ORIGINS, WORSE_AHEAD = 4, 2.0
-#: Parts of the rows whose means count as independent, and the share of Student's t on seven degrees
-#: of freedom that chance exceeds once in fifty.
-PARTS, CHANCE = 8, 1.5
+#: Parts of the rows whose means count as independent, and how many standard errors the mean of what
+#: is worse must lie above 0: alone one in six would by chance, few of which are worse by a quarter.
+PARTS, CHANCE = 8, 1.0
 #: Values that expected ranges are made to hold, and errors beyond so many usual ones count so much.
 _HELD, _LARGEST = 0.98, 10.0
 #: Trainings in a row that are not taken before the next is taken all the same.
