@@ -69,7 +69,7 @@ async def test_refusals_are_told(receiver: Receiver) -> None:
 async def test_close_tells_what_failed() -> None:
     client = AsyncClient("http://127.0.0.1:1", KEY, **QUICK)
     client.record("m", 1)
-    result = await client.close(0.2)
+    result = await client.close(1.0)
     assert result.unsent == 1
     assert "ConnectError" in str(result.error)
 
