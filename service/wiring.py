@@ -20,6 +20,7 @@ from service.detection.standing import Standings
 from service.domain.clock import Clock, SystemClock
 from service.domain.errors import ConfigurationError
 from service.domain.rules import Rule
+from service.domain.series import Selector
 from service.ingest.intake import Intake, SeriesWriter
 from service.insights.findings import Findings
 from service.insights.overview import Overview
@@ -196,7 +197,13 @@ class Wiring:
             writer=self.writer,
             wake=self.wake,
             incidents=self.incidents,
+            foreseen=self._foreseen,
         )
+
+    async def _foreseen(self, tenant: str) -> list[Selector]:
+        from service.detection.thorough import looked_ahead_at
+
+        return looked_ahead_at(await self.rules_of(tenant))
 
     @property
     def bucket_ms(self) -> int:

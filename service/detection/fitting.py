@@ -17,6 +17,7 @@ from service.detection.changes import changes
 from service.detection.gate import FIRST, Gate, Labels, judge
 from service.detection.registry import model_arrays
 from service.detection.spans import Spans, trusted
+from service.detection.thorough import share
 from service.storage.columns import Columns, Times, Values
 
 
@@ -24,14 +25,16 @@ from service.storage.columns import Columns, Times, Values
 class FitOptions:
     """How far forecasts look ahead, in steps; whether the values count up; the seed.
 
-    `left_out` are the times that nothing is to be learned from. `before` is the model in use
-    (`model_arrays`), if there is one, that the new one is compared with; `refusals` how often in a
-    row it has stayed, and `labels` what people said since.
+    `thorough` asks forecasters that take long, too. `left_out` are the times that nothing is to be
+    learned from. `before` is the model in use (`model_arrays`), if there is one, that the new one
+    is compared with; `refusals` how often in a row it has stayed, and `labels` what people said
+    since.
     """
 
     horizon: int = 24
     counter: bool = False
     seed: int = 0
+    thorough: bool = False
     left_out: Spans = ()
     before: Arrays | None = None
     refusals: int = 0
@@ -70,7 +73,7 @@ def train_series(t_ms: Times, values: Values, options: FitOptions) -> Trained:
     learned = counters.rates(samples) if options.counter else samples
     kept = trusted(learned.t, options.left_out)
     detector = Detector(options.seed).fit(*learned, kept)
-    forecaster = SeriesForecaster(options.horizon)
+    forecaster = SeriesForecaster(options.horizon, dear=options.thorough)
     forecaster.fit(learned.t, np.where(kept, learned.v, np.nan))
     forecast = forecaster.predict(learned.t, detector.cleaned(*learned))
     gate = FIRST
@@ -94,6 +97,8 @@ def train_series(t_ms: Times, values: Values, options: FitOptions) -> Trained:
         "change_points": changes(learned),
         "gate": gate.plain(),
     }
+    if options.thorough:
+        quality["thorough"] = share(forecaster.weights_)
     finite = samples.t[np.isfinite(samples.v)]
     return Trained(
         arrays=model_arrays(detector, forecaster),

@@ -21,9 +21,10 @@ from service.detection.publishing import Publisher, SampleWriter, Wake
 from service.detection.records import ModelRecord, ModelRecords, ModelState
 from service.detection.registry import ModelRegistry
 from service.detection.spans import Spans, trusted
+from service.detection.thorough import Foreseen, asked
 from service.domain.clock import Clock
 from service.domain.errors import LostLease, Unavailable
-from service.domain.series import DERIVED, MetricType, Series
+from service.domain.series import DERIVED, MetricType, Selector, Series
 from service.settings import Settings
 from service.storage.columns import Columns
 from service.storage.sql.engine import Database
@@ -123,6 +124,7 @@ class Trainer:
         writer: SampleWriter,
         wake: Wake,
         incidents: Incidents,
+        foreseen: Foreseen,
         paused: Callable[[], str] = str,
     ) -> None:
         self._settings = settings
@@ -134,6 +136,8 @@ class Trainer:
         self._reader = reader
         self._publisher = Publisher(models, self._records, catalogue, clock, writer, wake)
         self._incidents = incidents
+        self._foreseen_by = foreseen
+        self._foreseen: dict[str, Sequence[Selector]] = {}
         self._labels: dict[str, dict[str, Labels]] = {}
         # Series that need no look before a time: nothing new is to be expected of them.
         self._not_before: dict[tuple[str, str], float] = {}
@@ -173,6 +177,7 @@ class Trainer:
                         if one.tenant not in left_out:
                             own = [d.series for d in due if d.tenant == one.tenant]
                             left_out[one.tenant] = await self._left_out(one.tenant, own)
+                            self._foreseen[one.tenant] = await self._foreseen_by(one.tenant)
                     samples = await self._read_all(part)
                     for one in part:
                         await room.acquire()
@@ -299,6 +304,7 @@ class Trainer:
         options = FitOptions(
             horizon=self._settings.trend_forecast_horizon,
             counter=one.series.metric_type is MetricType.COUNTER,
+            thorough=asked(one.series, record, self._foreseen.get(one.tenant, ())),
             left_out=left_out,
             before=await self._in_use(one),
             refusals=int(record.quality.get("gate", {}).get("refusals", 0)),

@@ -20,7 +20,8 @@ from service.detection.registry import ModelRegistry, SeriesModel
 from service.detection.training import Trainer, TrainingReport
 from service.domain.clock import ManualClock
 from service.domain.errors import LostLease, Unavailable
-from service.domain.series import FORECAST, SCORE, Series
+from service.domain.series import FORECAST, SCORE, Selector, Series
+from service.query.selector import parse_selector
 from service.settings import Settings
 from service.storage.columns import Columns
 
@@ -45,6 +46,9 @@ class Store:
         self.woken: list[tuple[str, str]] = []
         self.refuse = False
         self.incidents: dict[str, list[tuple[float, float]]] = {}
+
+    async def foreseen(self, tenant: str) -> list[Selector]:
+        return [parse_selector("latency")] if tenant == "acme" else []
 
     async def all(self, tenant: str) -> dict[int, Series]:
         return {series.id: series for series in self.series.get(tenant, {})}
@@ -118,6 +122,7 @@ async def trainer(sqlite, clock, registry, store, tmp_path) -> AsyncIterator[Tra
         writer=store,
         wake=store,
         incidents=store,
+        foreseen=store.foreseen,
     )
     yield found
     found.close()
@@ -141,6 +146,10 @@ async def test_trains_what_is_due_and_says_so_everywhere(trainer, store, sqlite,
     assert cpu.trained_to == store.series["acme"][CPU].t[-1] / 1000
     assert cpu.quality["forecaster"] in cpu.quality["forecast_errors"]
     assert cpu.quality["members"] == list(LABELS)
+    assert "thorough" not in cpu.quality
+    # a rule waits for this one's forecast
+    assert "theta" in records[LATENCY.hex].quality["forecast_errors"]
+    assert 0 <= records[LATENCY.hex].quality["thorough"] <= 1
     assert cpu.error is None
     assert (young.state, young.rows, young.version) == (ModelState.COLD, 100, 0)
 
