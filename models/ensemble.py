@@ -48,6 +48,17 @@ class Scores:
     lower: Array
     upper: Array
 
+    def rows(self, chosen: Flags | slice) -> "Scores":
+        """Some of the rows: flags (n,) or a slice."""
+        return Scores(
+            self.t_ms[chosen],
+            self.score[chosen],
+            self.alert[chosen],
+            self.expected[chosen],
+            self.lower[chosen],
+            self.upper[chosen],
+        )
+
 
 class Look(NamedTuple):
     """Newest rows and what is said about them: scores, surprises of each member, features.
@@ -95,7 +106,7 @@ class Detector:
         place = np.maximum.accumulate(laid.at)  # a missing row shows what was expected before it
         known = finite & (laid.at >= WARM)
         self.scores_ = _scores(t_ms, judged, np.maximum(place, 0), known)
-        self.holdout_ = _rows_of(self.scores_, known)
+        self.holdout_ = self.scores_.rows(known)
         inside = (values >= self.scores_.lower) & (values <= self.scores_.upper)
         known &= ~doubted
         error = np.abs(values / 2 - self.scores_.expected / 2)[known]  # halves never overflow
@@ -267,16 +278,4 @@ def _scores(t_ms: Integers, judged: Judged, place: Integers, known: Flags) -> Sc
         judged.expected[place],
         judged.lower[place],
         judged.upper[place],
-    )
-
-
-def _rows_of(scores: Scores, chosen: Flags) -> Scores:
-    """Some rows of scores."""
-    return Scores(
-        scores.t_ms[chosen],
-        scores.score[chosen],
-        scores.alert[chosen],
-        scores.expected[chosen],
-        scores.lower[chosen],
-        scores.upper[chosen],
     )

@@ -189,15 +189,7 @@ def _together(parts: list[tuple[Scores, int]]) -> Scores:
     """Rows of scores, one after the other."""
     if len(parts) == 1:
         scores, place = parts[0]
-        own = slice(place, place + 1)
-        return Scores(
-            scores.t_ms[own],
-            scores.score[own],
-            scores.alert[own],
-            scores.expected[own],
-            scores.lower[own],
-            scores.upper[own],
-        )
+        return scores.rows(slice(place, place + 1))
     return Scores(
         np.array([scores.t_ms[place] for scores, place in parts], np.int64),
         np.array([scores.score[place] for scores, place in parts]),

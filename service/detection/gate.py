@@ -95,7 +95,7 @@ def judge(
     if int(usable.sum()) < ROWS_MIN:
         return Gate("taken", f"fewer than {ROWS_MIN} rows have come that could tell them apart")
     values = rows.v[-new:]
-    said = (_said(old, rows, new, usable), _last(detector.scores_, new))
+    said = (_said(old, rows, new, usable), detector.scores_.rows(slice(-new, None)))
     wrongs = _compared(*said, values, usable)
     figures = {name: figure for wrong in wrongs for name, figure in wrong.figures.items()}
     foretold = SeriesForecaster.from_arrays(within("forecast", before))
@@ -220,15 +220,3 @@ def _said(old: Detector, rows: Columns, new: int, usable: Flags) -> Scores:
     both = (old.score(*rows, new), old.score(*newest, new))
     fits = [np.median(_interval_score(newest.v, said.lower, said.upper)[usable]) for said in both]
     return both[int(np.argmin(fits))]
-
-
-def _last(scores: Scores, rows: int) -> Scores:
-    own = slice(len(scores.t_ms) - rows, None)
-    return Scores(
-        scores.t_ms[own],
-        scores.score[own],
-        scores.alert[own],
-        scores.expected[own],
-        scores.lower[own],
-        scores.upper[own],
-    )

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from models.ensemble import Detector
 from models.synthetic import daily, times, with_spike
 from service.cli import app
-from service.domain.errors import InvalidInput
+from tests.support.commands import offbeat, table
 
 HEADER = [
     "timestamp",
@@ -45,19 +45,11 @@ def text(t=None, v=None, stamp=str):
 
 
 def run(*args, status=0, budget="1/day"):
-    done = CliRunner().invoke(app, ["detect", *map(str, args), "--budget", budget])
-    if isinstance(done.exception, InvalidInput):  # what `main` makes one line of
-        assert status == 1
-        return str(done.exception)
-    assert done.exit_code == status, (done.output, done.exception)
-    return done
+    return offbeat("detect", *args, "--budget", budget, status=status)
 
 
 def rows(path_or_text):
-    lines = path_or_text if isinstance(path_or_text, str) else path_or_text.read_text()
-    table = list(csv.reader(lines.splitlines()))
-    assert table[0] == HEADER
-    return table[1:]
+    return table(path_or_text, HEADER)
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,5 @@
 """`offbeat forecast` as people run it: the command, files in, files out."""
 
-import csv
 import json
 import os
 import pty
@@ -10,15 +9,13 @@ from datetime import UTC, datetime
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner
 
 from models.forecast.series import SeriesForecaster
 from models.synthetic import daily, times
-from service.cli import app
-from service.domain.errors import InvalidInput
 from service.offline.stamps import StampForm
 from service.offline.table import Table
 from service.offline.table import times as read_times
+from tests.support.commands import offbeat, table
 
 HEADER = ["unique_id", "ds", "forecast", "lower", "upper"]
 ROWS, HOUR = 240, 3600
@@ -42,19 +39,11 @@ def long(*names, stamp=iso):
 
 
 def run(*args, status=0):
-    done = CliRunner().invoke(app, ["forecast", *map(str, args)])
-    if isinstance(done.exception, InvalidInput):  # what `main` makes one line of
-        assert status == 1
-        return str(done.exception)
-    assert done.exit_code == status, (done.output, done.exception)
-    return done
+    return offbeat("forecast", *args, status=status)
 
 
 def rows(path_or_text):
-    text = path_or_text if isinstance(path_or_text, str) else path_or_text.read_text()
-    table = list(csv.reader(text.splitlines()))
-    assert table[0] == HEADER
-    return table[1:]
+    return table(path_or_text, HEADER)
 
 
 def numbers(table, name):
