@@ -72,7 +72,7 @@ async def test_training_processes_yield_to_all_others() -> None:
     try:
         assert await pool.run(about_itself) == (19, os.SCHED_BATCH, "1")
         begun = await asyncio.gather(*(pool.run(computes, 0.2) for _ in range(3)))
-        assert min(np.diff(sorted(begun))) >= 0.4  # it rests as long as it works
+        assert np.ptp(begun) >= 0.7  # it rests as long as it works; 0.4 without
     finally:
         await asyncio.to_thread(pool.close)
 
