@@ -198,10 +198,18 @@ def training(
     dask: Annotated[
         bool, typer.Option("--dask", help="On a Dask cluster; a worker of two is killed.")
     ] = False,
+    minutes: Annotated[float, typer.Option(min=0.1, help="End then with what there is.")] = 120,
     as_json: AsJson = False,
 ) -> None:
     """A tenant trained from nothing while another one's points are judged."""
-    plan = learning.Plan(series=series, rows=rows, processes=processes, nice=nice, dask=dask)
+    plan = learning.Plan(
+        series=series,
+        rows=rows,
+        processes=processes,
+        nice=nice,
+        dask=dask,
+        limit_seconds=minutes * 60,
+    )
     try:
         found = learning.measure(plan, _say)
     except RuntimeError as error:

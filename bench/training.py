@@ -51,7 +51,8 @@ class Plan:
     """`series` of `rows` samples are trained while `live` others get a point a second.
 
     Before that they are judged alone for `quiet_seconds`, for comparison. `dask` trains on a
-    cluster of two workers, of which one is killed when a third is done.
+    cluster of two workers, of which one is killed when a third is done. After `limit_seconds` it
+    ends with what there is.
     """
 
     series: int = 2000
@@ -105,7 +106,7 @@ class Result:
 
 
 def measure(plan: Plan, say: Say) -> Result:
-    """Run the plan. `RuntimeError` if it takes longer than it may."""
+    """Run the plan. `RuntimeError` if the service does not answer."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="offbeat-dask-")))
         settings: dict[str, Any] = {
@@ -161,9 +162,10 @@ def _measure(plan: Plan, service: Service, cluster: DaskCluster | None, say: Say
             if cluster is not None and done >= plan.series / 3 and len(cluster.workers) == 2:
                 say("killing a Dask worker")
                 cluster.workers.pop().kill()
-            return done >= plan.series or service.process.poll() is not None
+            late = time.monotonic() - begun > plan.limit_seconds
+            return late or done >= plan.series or service.process.poll() is not None
 
-        _until(trained, plan.limit_seconds, "training did not end", every=0.5)
+        _until(trained, plan.limit_seconds + 60, "the service does not answer", every=0.5)
         seconds = time.monotonic() - begun
         meanwhile = judged.take()
     return Result(
