@@ -15,6 +15,7 @@ from service.detection.budget import Budget
 from service.detection.dask_pool import DaskPool, Outcome, guarded
 from service.detection.pool import LocalPool
 from service.domain.errors import Unavailable
+from tests.support.roles import wait_until
 from tests.support.whole import until_true
 
 
@@ -35,11 +36,11 @@ def computes(seconds: float) -> float:
     return begun
 
 
-def once(folder: str, name: str, seconds: float) -> str:
-    """Leave a mark with the process' id, take a while, answer."""
-    mark = Path(folder) / f"{name}.{os.getpid()}"
-    mark.touch()
-    time.sleep(seconds)
+def once(folder: str, name: str, after: str = "*") -> str:
+    """Leave a mark with the process' id, wait for a mark called `after`, answer."""
+    marks = Path(folder)
+    (marks / f"{name}.{os.getpid()}").touch()
+    wait_until(lambda: [*marks.glob(f"{after}.*")], 60, f"nobody has left {after}")
     return name
 
 
@@ -84,15 +85,15 @@ async def test_a_process_that_dies_costs_only_what_killed_it(
     with pytest.raises(ValueError, match="too few rows"):
         await pool.run(refuses)
     told = await asyncio.gather(
-        pool.run(once, str(tmp_path), "a", 0.3),
+        pool.run(once, str(tmp_path), "a", "died"),
         pool.run(dies, str(tmp_path)),
-        pool.run(once, str(tmp_path), "b", 0.3),
+        pool.run(once, str(tmp_path), "b", "died"),
         return_exceptions=True,
     )
     assert (told[0], told[2]) == ("a", "b")
     assert isinstance(told[1], RuntimeError)
     assert len(list(tmp_path.glob("died.*"))) == 2  # once beside the others, once alone
-    assert await pool.run(once, str(tmp_path), "c", 0) == "c"
+    assert await pool.run(once, str(tmp_path), "c") == "c"
 
 
 async def test_training_pauses_while_points_wait(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -174,10 +175,11 @@ async def test_what_a_lost_worker_had_begun_is_done_by_another(
         with pytest.raises(ValueError, match="too few rows"):
             await pool.run(refuses)
         names = [f"n{number}" for number in range(12)]
-        running = asyncio.gather(*(pool.run(once, str(tmp_path), name, 0.2) for name in names))
+        running = asyncio.gather(*(pool.run(once, str(tmp_path), name, "struck") for name in names))
         victim = cluster.workers[0]
         await until_true(lambda: victim.pid in pids(tmp_path, "n*"), 30)
         victim.kill()
+        (tmp_path / "struck.now").touch()
         assert await asyncio.wait_for(running, 60) == names
         ours = {worker.pid for worker in cluster.workers}
         assert set(pids(tmp_path, "n*")) <= ours  # none fell back on this machine
@@ -187,7 +189,7 @@ async def test_what_a_lost_worker_had_begun_is_done_by_another(
         # Without the scheduler they run here, and on the cluster again when it is back.
         cluster.scheduler.kill()
         cluster.workers[1].kill()
-        told = await asyncio.wait_for(pool.run(once, str(tmp_path), "here", 0), 30)
+        told = await asyncio.wait_for(pool.run(once, str(tmp_path), "here"), 30)
         assert told == "here"
         assert not set(pids(tmp_path, "here")) & ours
         assert pool.place == "1 process"
@@ -195,7 +197,7 @@ async def test_what_a_lost_worker_had_begun_is_done_by_another(
         worker = cluster.start_worker()
         pool._not_before = 0.0
         await until_workers(pool, cluster, 1)
-        assert await asyncio.wait_for(pool.run(once, str(tmp_path), "back", 0), 30) == "back"
+        assert await asyncio.wait_for(pool.run(once, str(tmp_path), "back"), 30) == "back"
         assert pids(tmp_path, "back") == [worker.pid]
     finally:
         await asyncio.to_thread(pool.close)

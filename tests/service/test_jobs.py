@@ -25,7 +25,7 @@ async def test_a_leader_that_lost_its_lease_stops_its_jobs_and_begins_them_again
     async def step() -> None:
         begun.append(len(begun))
         try:
-            await asyncio.sleep(30)
+            await asyncio.Event().wait()
         finally:
             ended.append(len(ended))
 

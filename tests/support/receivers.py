@@ -60,7 +60,7 @@ class HttpReceiver:
                 if len(self.script) > 1:
                     self.script.pop(0)
                 if status == HANG:
-                    await asyncio.sleep(3600)
+                    await asyncio.Event().wait()
                 out = "".join(f"{k}: {v}\r\n" for k, v in extra.items())
                 writer.write(
                     f"HTTP/1.1 {status} X\r\n{out}Content-Length: {len(content)}\r\n\r\n".encode()

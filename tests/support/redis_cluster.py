@@ -14,6 +14,7 @@ from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from service.storage.embedded import die_with_parent, find_server
+from tests.support.roles import wait_until
 
 #: A node's bus listens on its port plus this; the program's default would leave the port range.
 _BUS = 1
@@ -52,13 +53,15 @@ class Node:
 
     def ask(self, *command: Any) -> Any:
         """What the node answers to a command, once it is up."""
-        deadline = time.monotonic() + 10
-        while True:
-            try:
-                return self.client.execute_command(*command)
-            except (OSError, RedisConnectionError):
-                assert time.monotonic() < deadline, f"no answer from {self.folder}"
-                time.sleep(0.01)
+        answers = []
+
+        def answered() -> bool:
+            with contextlib.suppress(OSError, RedisConnectionError):
+                answers.append(self.client.execute_command(*command))
+            return bool(answers)
+
+        wait_until(answered, 10, f"no answer from {self.folder}")
+        return answers[0]
 
     @property
     def lives(self) -> bool:
