@@ -150,7 +150,7 @@ class Matcher:
     value: str
 
     def __str__(self) -> str:
-        escaped = self.value.replace("\\", "\\\\").replace('"', '\\"')
+        escaped = self.value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
         return f'{self.name}{self.type}"{escaped}"'
 
 
@@ -170,11 +170,19 @@ class Selector:
         return None
 
     def derived(self, suffix: str) -> "Selector":
-        """The same series' model output; needs a fixed name."""
-        if self.name is None:
-            raise ValueError("only a selector with a fixed metric name has derived series")
+        """The series in which models write about those that it accepts."""
         matchers = tuple(
-            Matcher(NAME, MatchType.EQUAL, m.value + suffix) if m.name == NAME else m
+            m
+            if m.name != NAME
+            else Matcher(NAME, m.type, m.value + suffix)
+            if m.type in (MatchType.EQUAL, MatchType.NOT_EQUAL)
+            else Matcher(NAME, m.type, f"(?:{m.value}){suffix}")
             for m in self.matchers
         )
-        return Selector(matchers)
+        if any(m.name == NAME and m.type in (MatchType.EQUAL, MatchType.REGEX) for m in matchers):
+            return Selector(matchers)
+        return Selector((*matchers, Matcher(NAME, MatchType.REGEX, f".+{suffix}")))
+
+
+#: No series has no name.
+NO_SERIES = Selector((Matcher(NAME, MatchType.EQUAL, ""),))

@@ -20,7 +20,7 @@ from service.insights import records
 from service.insights.reading import Watched, watch
 from service.insights.standings import standings_of
 from service.insights.unusual import Run, current_run
-from service.query.selector import matches
+from service.query.matchers import matches
 from service.query.source import Source
 from service.settings import Settings
 from service.storage.sql.engine import Database
@@ -66,7 +66,9 @@ class Look:
 
     def rules_for(self, series: Series) -> list[Rule]:
         """The enabled rules whose query selects the series."""
-        return [r for r in self.rules if r.enabled and matches(r.query, series)]
+        return [
+            r for r in self.rules if r.enabled and any(matches(one, series) for one in r.selectors)
+        ]
 
 
 class Looker:
@@ -156,7 +158,7 @@ class Looker:
         # Siblings of what is unusual say where it is; then what rules watch, then one of each name.
         wanted = {s.name for s in chosen.values()}
         add([s for s in base if s.name in wanted], 3 * _FULL // 4)
-        watched_names = {r.query.name for r in rules if r.enabled and r.query.name}
+        watched_names = {s.name for r in rules if r.enabled for s in r.selectors if s.name}
         first: dict[str, Series] = {}
         for s in base:
             first.setdefault(s.name, s)

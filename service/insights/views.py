@@ -14,7 +14,8 @@ from service.insights.look import WINDOW
 from service.insights.reading import watch
 from service.insights.tiles import Tile, tile
 from service.insights.unusual import current_run
-from service.query.selector import parse_selector, select
+from service.query.matchers import select
+from service.query.selector import parse_selector
 from service.query.source import Source
 from service.settings import Settings
 from service.storage.sql.engine import Database

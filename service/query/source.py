@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 from service.domain.errors import NotFound
 from service.domain.series import Selector, Series
-from service.query.selector import select
+from service.query.matchers import select
 from service.storage.chunks import ChunkReader
-from service.storage.columns import Columns
+from service.storage.columns import Columns, Together
 from service.storage.registry import SeriesRegistry
 from service.storage.rollups import STEP_MS, Aggregates, RollupReader, aggregate, merge
 
@@ -41,6 +41,12 @@ class Source:
     ) -> dict[int, Columns]:
         """Samples with `start_ms <= t <= end_ms` of each series, ascending."""
         return await self._chunks.read(tenant, ids, start_ms, end_ms)
+
+    async def read_together(
+        self, tenant: str, ids: Sequence[int], start_ms: int, end_ms: int
+    ) -> Together:
+        """The same in arrays that the series share, in the order of `ids`."""
+        return await self._chunks.read_together(tenant, ids, start_ms, end_ms)
 
     async def aggregate(
         self, tenant: str, ids: Sequence[int], start_ms: int, end_ms: int, step_ms: int

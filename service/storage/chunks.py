@@ -9,6 +9,7 @@ all or nothing. So a sample is counted once however often a worker dies or an an
 script does what `MULTI` would, with one answer to read instead of one a command.
 """
 
+import asyncio
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 
@@ -20,7 +21,15 @@ from service import telemetry
 from service.domain.clock import Clock, SystemClock
 from service.domain.errors import Damaged, LostLease
 from service.storage import keys
-from service.storage.columns import POINT, Batch, Columns, Groups, in_order, is_ascending
+from service.storage.columns import (
+    POINT,
+    Batch,
+    Columns,
+    Groups,
+    Together,
+    in_order,
+    is_ascending,
+)
 from service.storage.log import Entry
 from service.storage.redis import ask, store_errors
 from service.storage.sealed import read_values
@@ -77,6 +86,8 @@ return found
 _SEAL_AGAIN_MS = 60_000
 #: Keys asked for in one MGET; a reply of more would hold the store up for others.
 _KEYS_AT_ONCE = 1000
+#: Bytes from which on chunks are unpacked beside the event loop.
+_LARGE = 256 << 10
 
 
 class ChunkWriter:
@@ -187,7 +198,29 @@ class ChunkReader:
         raw: list[bytes | None] = []
         for first in range(0, len(names), _KEYS_AT_ONCE):
             raw += await ask(self._redis, "MGET", *names[first : first + _KEYS_AT_ONCE])
-        return self._found(wanted, names, raw)
+        if sum(len(value) for value in raw if value) < _LARGE:
+            return self._found(wanted, names, raw)
+        return await asyncio.to_thread(self._found, wanted, names, raw)
+
+    async def read_together(
+        self, tenant: str, ids: Sequence[int], start_ms: int, end_ms: int
+    ) -> Together:
+        """As `read`, in arrays that all series share: much less work where each has few samples."""
+        buckets = range(start_ms // self._bucket_ms, end_ms // self._bucket_ms + 1)
+        names = self._names(tenant, dict.fromkeys(ids, buckets))
+        raw: list[bytes | None] = []
+        for first in range(0, len(names), _KEYS_AT_ONCE):
+            raw += await ask(self._redis, "MGET", *names[first : first + _KEYS_AT_ONCE])
+
+        def found() -> Together:
+            read = together(raw, buckets, self._bucket_ms)
+            if read is None:  # late, doubled or damaged samples are seen to one series at a time
+                columns = self._found(dict.fromkeys(ids, buckets), names, raw)
+                read = Together.of([columns[i] for i in ids])
+            return read.between(start_ms, end_ms)
+
+        large = sum(len(value) for value in raw if value) >= _LARGE
+        return await asyncio.to_thread(found) if large else found()
 
     async def read_tails(
         self, tenant: str, wanted: Mapping[int, Sequence[int]], rows: int
@@ -258,6 +291,29 @@ class ChunkReader:
             for pattern in (keys.chunk_pattern(shard, tenant), keys.rollup_pattern(shard, tenant)):
                 async for name in self._redis.scan_iter(match=pattern, count=1000):
                     await self._redis.unlink(name)
+
+
+def together(values: Sequence[bytes | None], buckets: range, bucket_ms: int) -> Together | None:
+    """Samples of several series from their chunks' values, those of all `buckets` of each in turn.
+
+    None if some are damaged, or not in order as they stand.
+    """
+    there = [i for i, value in enumerate(values) if value]
+    try:
+        (t, v), ends = read_values([value for value in values if value])
+    except Damaged:
+        return None
+    lengths = np.zeros(len(values), np.int64)
+    lengths[there] = np.diff(ends)
+    own = np.tile(np.array(buckets, np.int64) * bucket_ms, len(values) // len(buckets))
+    since = t - np.repeat(own, lengths)
+    bounds = np.concatenate([[0], np.cumsum(lengths)])[:: len(buckets)]
+    later = t[1:] > t[:-1]
+    firsts = bounds[1:-1]
+    later[firsts[(firsts > 0) & (firsts < len(t))] - 1] = True  # of another series
+    if bool((since < 0).any() or (since >= bucket_ms).any()) or not later.all():
+        return None
+    return Together(bounds, t, v)
 
 
 def samples_of(values: Sequence[bytes], buckets: Sequence[int], bucket_ms: int) -> Columns:

@@ -1,5 +1,6 @@
 """Samples travel in columns. Timestamps are int64 milliseconds, values float64."""
 
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -45,6 +46,40 @@ class Columns(NamedTuple):
         points = np.empty(len(self.t), POINT)
         points["t"], points["v"] = self
         return points.tobytes()
+
+
+class Together(NamedTuple):
+    """Samples of k series: those of series i from `bounds[i]` to `bounds[i + 1]` (k + 1,).
+
+    `t` and `v` (all,) as in `Columns`, one series after the other.
+    """
+
+    bounds: Ids
+    t: Times
+    v: Values
+
+    @classmethod
+    def of(cls, columns: "list[Columns]") -> "Together":
+        """One after the other."""
+        lengths = [0, *(len(each.t) for each in columns)]
+        none = Columns.empty()
+        return cls(
+            np.cumsum(lengths),
+            np.concatenate([each.t for each in (none, *columns)]),
+            np.concatenate([each.v for each in (none, *columns)]),
+        )
+
+    def between(self, start_ms: int, end_ms: int) -> "Together":
+        """The samples with `start_ms <= t <= end_ms`."""
+        keep = (self.t >= start_ms) & (self.t <= end_ms)
+        if keep.all():
+            return self
+        bounds = np.concatenate([[0], np.cumsum(keep)])[self.bounds]
+        return Together(bounds, self.t[keep], self.v[keep])
+
+    def split(self) -> list[Columns]:
+        """Each series by itself."""
+        return [Columns(self.t[a:b], self.v[a:b]) for a, b in pairwise(self.bounds.tolist())]
 
 
 class Batch(NamedTuple):

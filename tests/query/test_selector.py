@@ -4,7 +4,8 @@ import pytest
 
 from service.domain.errors import InvalidInput
 from service.domain.series import Series
-from service.query.selector import matches, parse_selector, select
+from service.query.matchers import matches, select
+from service.query.selector import parse_selector
 
 EU = Series.of("plays", {"region": "eu-west", "cdn": "edge-7"})
 US = Series.of("plays", {"region": "us-east"})
@@ -39,7 +40,7 @@ def test_matching(text: str, found: list[Series]) -> None:
         ("plays{", "is not a metric selector"),
         ('plays{a=~"("}', "illegal regex"),
         ("x" * 3000, "2048 characters"),
-        ('plays{a="1" or b="2"}', "takes no `or`"),
+        ('plays{a="1" or b="2"}', "`or` between matchers is not PromQL"),
         ("\ud800", "is not a metric selector"),
     ],
 )

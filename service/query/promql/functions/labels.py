@@ -1,0 +1,87 @@
+"""Functions that change labels and leave values alone."""
+
+import re
+from collections.abc import Sequence
+from typing import cast
+
+import re2
+
+from service.domain.errors import InvalidInput, Unprocessable
+from service.domain.series import LabelPairs
+from service.query.matchers import compiled
+from service.query.promql.functions.registry import Asked, Value, function
+from service.query.promql.vectors import Vector, merged
+
+#: What Go's templates know: a dollar, `$name` as long as it goes, `${name}`.
+_PLACEHOLDER = re.compile(r"\$(?:(\$)|(\w+)|\{(\w+)\})")
+#: Go reads numbers of groups up to here.
+_MOST_GROUPS = 100_000_000
+
+
+@function("label_replace")
+def _label_replace(asked: Asked, args: Sequence[Value]) -> Value:
+    vector = cast(Vector, args[0])
+    target, template, source, pattern = (cast(str, arg) for arg in args[1:])
+    try:
+        expression = compiled(f"(?s:{pattern})")
+    except InvalidInput as error:
+        raise Unprocessable(f"invalid regular expression in label_replace(): {pattern}") from error
+    _check(target, "destination", "label_replace")
+    labels = list(vector.labels)
+    for i, pairs in enumerate(labels):
+        found = expression.fullmatch(_value(pairs, source))
+        if found is not None:
+            labels[i] = _with(pairs, target, _expanded(template, found))
+    return merged(Vector(labels, vector.values, vector.present))
+
+
+@function("label_join")
+def _label_join(asked: Asked, args: Sequence[Value]) -> Value:
+    vector = cast(Vector, args[0])
+    target, separator, *sources = (cast(str, arg) for arg in args[1:])
+    for source in sources:
+        _check(source, "source", "label_join")
+    _check(target, "destination", "label_join")
+    labels = [
+        _with(pairs, target, separator.join(_value(pairs, source) for source in sources))
+        for pairs in vector.labels
+    ]
+    return merged(Vector(labels, vector.values, vector.present))
+
+
+def _check(name: str, kind: str, caller: str) -> None:
+    """`Unprocessable` for what is no label's name: any text is one, in UTF-8, but the empty one."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        name = ""
+    if not name:
+        raise Unprocessable(f"invalid {kind} label name in {caller}(): {name}")
+
+
+def _value(pairs: LabelPairs, name: str) -> str:
+    return next((value for key, value in pairs if key == name), "")
+
+
+def _with(pairs: LabelPairs, name: str, value: str) -> LabelPairs:
+    """The labels with one of them set; an empty value takes it away."""
+    others = [pair for pair in pairs if pair[0] != name]
+    return tuple(sorted([*others, (name, value)])) if value else tuple(others)
+
+
+def _expanded(template: str, found: "re2._Match[str]") -> str:
+    """The template with the groups that matched; what is no group is empty."""
+
+    def replace(placeholder: "re.Match[str]") -> str:
+        if placeholder[1]:
+            return "$"
+        name = placeholder[2] or placeholder[3]
+        group: int | str = name
+        if name.isascii() and name.isdigit():
+            group = int(name) if name == "0" or name[0] != "0" else _MOST_GROUPS
+            known = group <= found.re.groups
+        else:
+            known = name in found.re.groupindex
+        return (found.group(group) or "") if known else ""
+
+    return _PLACEHOLDER.sub(replace, template)
