@@ -92,17 +92,21 @@ class AlertEngine:
         *,
         policies: Sequence[EscalationPolicy] = (),
         chart_of: ChartOf | None = None,
+        absence: bool | None = None,
     ) -> list[Alert]:
         """Bring a rule's alerts to what was judged at `now`; those that changed, as they are now.
 
-        `policies` are those of the rules file. `chart_of` gives a picture for notifications.
+        `policies` are those of the rules file. `absence` says whether a series that was not judged
+        still breaks the rule; None: nobody knows. `chart_of` gives a picture for notifications.
         With as many active alerts as the tenant may have, none begins; `held` then says so.
         """
         opened = await self._opened(tenant)
         quota = self._shipped if self._quota is None else await self._quota(tenant)
         limit = quota.active_alerts
         room = limit - sum(map(len, opened.values()))
-        tasks, held = self._tasks(tenant, rule, judgements, opened.get(rule.id, {}), now, room)
+        tasks, held = self._tasks(
+            tenant, rule, judgements, absence, opened.get(rule.id, {}), now, room
+        )
         changed: list[Alert] = []
         if tasks:
             policy = RuleBook(policies=tuple(policies)).policy(rule.escalation)
@@ -145,10 +149,14 @@ class AlertEngine:
             for rule_id, count in found.by_rule.items()
         }
 
-    async def firing(self, tenant: str, rule_id: str) -> frozenset[str]:
-        """The fingerprints of a rule's alerts that fire."""
-        mine = (await self._opened(tenant)).get(rule_id, {})
-        return frozenset(one for one, alert in mine.items() if alert.state is AlertState.FIRING)
+    async def firing(self, tenant: str) -> dict[str, frozenset[str]]:
+        """The fingerprints of alerts that fire, by rule id."""
+        return {
+            rule_id: frozenset(
+                one for one, alert in mine.items() if alert.state is AlertState.FIRING
+            )
+            for rule_id, mine in (await self._opened(tenant)).items()
+        }
 
     def open(self, tenant: str) -> list[Alert]:
         """The pending and firing alerts in memory."""
@@ -166,6 +174,7 @@ class AlertEngine:
         tenant: str,
         rule: Rule,
         judgements: Iterable[Judgement],
+        absence: bool | None,
         mine: dict[str, Alert],
         now: float,
         room: int,
@@ -201,10 +210,10 @@ class AlertEngine:
                 tasks.append(Task(fingerprint, None, "rule disabled"))
             elif fingerprint in seen:
                 continue
-            elif before.query != rule.query:
+            elif (before.query, before.expr) != (rule.query, rule.expr):
                 tasks.append(Task(fingerprint, None, "rule changed"))
-            elif self._step(alert, rule, None, now).move is not Move.KEEP:
-                tasks.append(Task(fingerprint, None))
+            elif self._step(alert, rule, absence, now).move is not Move.KEEP:
+                tasks.append(Task(fingerprint, None, absence=absence))
         return tasks, held
 
     def _hold(self, tenant: str, rule: Rule, held: int, limit: int, now: float) -> None:

@@ -15,7 +15,7 @@ from service.domain.feedback import Verdict, leaves_out
 from service.domain.rules import Condition, Rule
 from service.domain.series import Matcher, MatchType, Series
 from service.domain.silences import SEVERITY, Silence
-from service.query.selector import accepts
+from service.query.matchers import accepts
 from service.storage.sql.engine import Database
 from service.storage.sql.tables import alert_feedback, alerts, silences
 

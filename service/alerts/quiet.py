@@ -13,7 +13,7 @@ from service.domain.errors import InvalidInput
 from service.domain.notifications import DeliveryState
 from service.domain.series import Matcher, MatchType
 from service.domain.silences import Quiet, Silence, SilenceKind, alert_labels, quiet
-from service.query.selector import accepts
+from service.query.matchers import accepts
 from service.storage.sql.engine import Database
 from service.storage.sql.tables import alerts, outbox, silences, timers
 

@@ -17,7 +17,7 @@ from service.domain.clock import Clock, iso
 from service.domain.errors import InvalidInput, NotFound, OverLimit, Unprocessable
 from service.domain.series import MatchType
 from service.domain.silences import Draft, Edit, Silence, SilenceState, check, edit
-from service.query.selector import accepts, check_pattern
+from service.query.matchers import accepts, check_pattern
 from service.security import audit
 from service.storage.sql.engine import Database
 from service.storage.sql.statements import lock_tenant

@@ -24,11 +24,15 @@ Step = Callable[[Alert | None, Rule, bool | None, float], Decision]
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A series whose alert is to change. With a `reason` it ends, whatever its series says."""
+    """A series whose alert is to change. With a `reason` it ends, whatever its series says.
+
+    Without a judgement `absence` says whether it breaks the rule.
+    """
 
     fingerprint: str
     judgement: Judgement | None
     reason: str = ""
+    absence: bool | None = None
 
 
 class Transition:
@@ -80,7 +84,7 @@ class Transition:
         if task.reason or isinstance(rule, str):
             decision = _end(alert, task.reason)
         else:
-            active = None if judgement is None else judgement.active
+            active = task.absence if judgement is None else judgement.active
             decision = step(alert, rule, active, self._now)
             if decision.move in (Move.START, Move.FIRE) and judgement is not None:
                 await self._rise(rule, judgement, alert, episode, decision.move)

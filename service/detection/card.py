@@ -11,7 +11,7 @@ from service.detection.standing import confidence_of
 from service.domain.errors import NotFound
 from service.domain.rules import Rule
 from service.domain.series import DERIVED, EXPECTED_LOWER, EXPECTED_UPPER, Series
-from service.query.selector import matches
+from service.query.matchers import matches
 from service.query.source import Source
 from service.storage.sql.engine import Database
 from service.storage.sql.tables import alerts

@@ -8,9 +8,8 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
 from models.forecast.pool import POOL
 from service.detection.records import ModelRecord
-from service.domain.rules import Condition, Rule
 from service.domain.series import Selector, Series
-from service.query.selector import matches
+from service.query.matchers import matches
 
 #: The selectors of a tenant whose series a rule looks ahead at.
 Foreseen = Callable[[str], Awaitable[Sequence[Selector]]]
@@ -19,11 +18,6 @@ Foreseen = Callable[[str], Awaitable[Sequence[Selector]]]
 EVERY = 8
 #: The share of the weight that pays for them.
 EARNED = 0.1
-
-
-def looked_ahead_at(rules: Iterable[Rule]) -> list[Selector]:
-    """What the rules select that judge forecasts."""
-    return [rule.query for rule in rules if rule.enabled and rule.condition is Condition.FORECAST]
 
 
 def asked(series: Series, record: ModelRecord, foreseen: Iterable[Selector]) -> bool:

@@ -41,6 +41,7 @@ class Condition(StrEnum):
     NO_DATA = "no_data"  # no sample for `window_seconds`
     CHANGE = "change"  # the level changed within `window_seconds`
     PEERS = "peers"  # unlike the others of its group over `window_seconds`
+    EXPR = "expr"  # the rule's own expression gives it
 
     @property
     def compares(self) -> bool:
@@ -67,6 +68,9 @@ _SIGN = {
 class Rule:
     """One alerting rule. `tenant` is None for a rule of the file that holds for every tenant.
 
+    It has a `query` of series that are judged by a condition, or a PromQL expression `expr`, whose
+    selectors are `watches` then; its `query` accepts nothing.
+
     Durations are seconds. `alert_budget` is alerts a week over all series, of an anomaly rule that
     has no threshold. `operator` is gt, gte, lt or lte and says how a forecast crosses,
     `probability` how likely it must; with None its middle must.
@@ -88,12 +92,19 @@ class Rule:
     operator: Condition = Condition.GT
     probability: float | None = None
     peers_by: tuple[str, ...] = ()
+    expr: str = ""
+    watches: tuple[Selector, ...] = ()
     alert_budget: float | None = None
     channels: tuple[str, ...] = ()
     escalation: str | None = None
     labels: dict[str, str] = field(default_factory=dict)
     annotations: dict[str, str] = field(default_factory=dict)
     enabled: bool = True
+
+    @property
+    def selectors(self) -> tuple[Selector, ...]:
+        """Of the series that it looks at."""
+        return self.watches or (self.query,)
 
     @property
     def from_file(self) -> bool:

@@ -15,8 +15,15 @@ from models.base import Flags
 from models.suppression import threshold as rarest
 from service.domain.confidence import PAGES_FROM
 from service.domain.feedback import moved
-from service.domain.rules import Rule
-from service.domain.series import ALERT, EXPECTED, EXPECTED_LOWER, EXPECTED_UPPER, SCORE, Series
+from service.domain.series import (
+    ALERT,
+    EXPECTED,
+    EXPECTED_LOWER,
+    EXPECTED_UPPER,
+    SCORE,
+    Selector,
+    Series,
+)
 from service.rules.inflow import NOTHING, Inflow, Inflows
 from service.rules.sight import UNKNOWN, Sight, Verdict, about, finite
 from service.storage.columns import Times, Values
@@ -29,29 +36,31 @@ Confidence = Mapping[int, float]
 
 @dataclass(slots=True)
 class Anomalies:
-    """One rule's look at anomalies. `confidence` by series id; None: of all we are sure.
+    """A look at anomalies of the series that `query` selects.
 
-    `default` is the score that is anomalous where the rule says nothing. `factors` are what
-    feedback multiplies the share of rows by that may alert, by fingerprint.
+    `threshold` is the score that is anomalous; with `alerts_a_week` these are spent instead.
+    `confidence` by series id; None: of all we are sure. `factors` are what feedback multiplies the
+    share of rows by that may alert, by fingerprint.
     """
 
-    rule: Rule
+    query: Selector
+    threshold: float
+    alerts_a_week: float | None
     sight: Sight
     inflows: Inflows
-    default: float
     confidence: Confidence | None = None
     factors: Mapping[str, float] = field(default_factory=dict)
     _inflow: Inflow = NOTHING
     _rarest: float = np.inf
 
     def prepare(self, selected: Sequence[Series]) -> None:
-        """Share the rule's budget among the series that may spend it."""
-        if self.rule.alert_budget is None:
+        """Share the budget among the series that may spend it."""
+        if self.alerts_a_week is None:
             return
         able = [series for series in selected if self._sure(series)]
-        self._inflow = self.inflows.of(self.sight, self.rule.query, able)
+        self._inflow = self.inflows.of(self.sight, self.query, able)
         if self._inflow.series:
-            self._rarest = rarest(self.rule.alert_budget, self._inflow.rows_a_week)
+            self._rarest = rarest(self.alerts_a_week, self._inflow.rows_a_week)
 
     def judge(self, series: Series) -> Verdict:
         """Whether an anomaly goes on."""
@@ -62,14 +71,12 @@ class Anomalies:
         at, high = score
         last = self.sight.last(series.id, at)
         value = None if last is None else finite(last[1])
-        by_budget = self.rule.alert_budget is not None
-        usual = self.default if self.rule.threshold is None else self.rule.threshold
-        usual = moved(usual, self._factor(series))
+        usual = moved(self.threshold, self._factor(series))
         if not self._sure(series):
             if not high >= usual:
                 return Verdict(False, value)
             return Verdict(None, value, held=self._too_little(series))
-        if by_budget:
+        if self.alerts_a_week is not None:
             said = self._goes_on(series, scores, at)
         else:
             said = self._unlike(series, at, high) if high >= usual else ""

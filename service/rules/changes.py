@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from models.changepoint import ChangePoint, latest
 from service.detection.counters import rates
 from service.domain.clock import iso
-from service.domain.rules import Rule
 from service.domain.series import MetricType, Series
 from service.rules.sight import UNKNOWN, Sight, Verdict, about, finite, is_stale
 
@@ -70,11 +69,11 @@ class ChangesSeen:
 
 
 class Changes:
-    """One rule's look at one moment: did the level change within the rule's window?"""
+    """A look at one moment: did the level change within the window?"""
 
-    def __init__(self, rule: Rule, sight: Sight, seen: ChangesSeen) -> None:
+    def __init__(self, window_seconds: float, sight: Sight, seen: ChangesSeen) -> None:
         self._sight, self._seen = sight, seen
-        self._window_ms = round(rule.window_seconds * 1000)
+        self._window_ms = round(window_seconds * 1000)
 
     def prepare(self, chosen: Sequence[Series]) -> None:
         """Look at some of the series anew."""

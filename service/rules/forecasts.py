@@ -49,9 +49,16 @@ class _Ahead(NamedTuple):
 
 @dataclass(slots=True)
 class Forecasts:
-    """One rule's look at forecasts. `firing` are the ids (hex) of series whose alert fires."""
+    """A look at forecasts: do they cross `threshold` as `operator` says within `horizon_seconds`,
+    or as far as they reach, with `probability`, or their middle?
 
-    rule: Rule
+    `firing` are the ids (hex) of series whose alert fires.
+    """
+
+    operator: Condition
+    threshold: float
+    horizon_seconds: float | None
+    probability: float | None
     sight: Sight
     firing: Collection[str] = ()
     _said: dict[int, Verdict] = field(default_factory=dict)
@@ -65,14 +72,13 @@ class Forecasts:
         value = _stacked([ahead.value for ahead in found], longest)
         lower = _stacked([ahead.lower for ahead in found], longest)
         upper = _stacked([ahead.upper for ahead in found], longest)
-        rule, operator = self.rule, self.rule.operator
-        threshold = 0.0 if rule.threshold is None else rule.threshold
+        operator, threshold = self.operator, self.threshold
         above = operator in (Condition.GT, Condition.GTE)
         inclusive = operator in (Condition.GTE, Condition.LTE)
         likely = crossing(value, lower, upper, threshold, above, inclusive=inclusive)
-        asked = LIKELY if rule.probability is None else rule.probability
+        asked = LIKELY if self.probability is None else self.probability
         meets = likely >= asked
-        if rule.probability is None:
+        if self.probability is None:
             meets = _BEYOND[operator](value, threshold)
         stays = likely >= STAYS * asked
         known = np.isfinite(lower) & np.isfinite(upper)
@@ -112,7 +118,7 @@ class Forecasts:
         return found.v if np.array_equal(found.t, t) else found.at(t)
 
     def _window(self, series: int) -> Columns:
-        horizon, now_ms = self.rule.horizon_seconds, self.sight.now_ms
+        horizon, now_ms = self.horizon_seconds, self.sight.now_ms
         until = _FAR_MS if horizon is None else now_ms + round(horizon * 1000)
         return self.sight.window(series, now_ms + 1, until)
 
@@ -128,7 +134,7 @@ class Forecasts:
 
     def _short(self, ahead: _Ahead) -> str:
         """That the forecast ends before the horizon does, in words."""
-        horizon = self.rule.horizon_seconds
+        horizon = self.horizon_seconds
         if horizon is None or len(ahead.t) < 2:
             return ""
         reach = (int(ahead.t[-1]) - self.sight.now_ms) / 1000

@@ -19,7 +19,6 @@ _LABEL = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]{0,127}")
 #: What people write who come from elsewhere.
 _MEANT = {
     "alert": "name",
-    "expr": "query",
     "metric": "query",
     "selector": "query",
     "for": "for_duration",

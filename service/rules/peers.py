@@ -12,7 +12,6 @@ import numpy as np
 from models.base import Array
 from models.peers import ASPECTS, Peers, judge
 from service.detection.counters import rates
-from service.domain.rules import Rule
 from service.domain.series import NAME, MetricType, Series
 from service.rules.sight import UNKNOWN, Sight, Verdict, about, finite, is_stale
 from service.storage.columns import Columns
@@ -26,17 +25,27 @@ NAMED = 2
 
 
 class PeerGroups:
-    """The series that a rule selects, compared within their groups."""
+    """Series of one metric with equal labels `by`, compared over a window.
 
-    def __init__(self, rule: Rule, sight: Sight, found: Sequence[Series]) -> None:
+    With a `threshold` only those count whose score is so high.
+    """
+
+    def __init__(
+        self,
+        window_seconds: float,
+        threshold: float,
+        by: Sequence[str],
+        sight: Sight,
+        found: Sequence[Series],
+    ) -> None:
         groups: dict[tuple[str, ...], list[Series]] = {}
         for series in found:
             labels = dict(series.labels)
-            key = (labels.get(NAME, ""), *(labels.get(label, "") for label in rule.peers_by))
+            key = (labels.get(NAME, ""), *(labels.get(label, "") for label in by))
             groups.setdefault(key, []).append(series)
         self._said: dict[int, Verdict] = {}
         for group in groups.values():
-            verdicts = zip(group, _judged(rule, sight, group), strict=True)
+            verdicts = zip(group, _judged(window_seconds, threshold, sight, group), strict=True)
             self._said |= {series.id: verdict for series, verdict in verdicts}
 
     def judge(self, series: Series) -> Verdict:
@@ -48,15 +57,16 @@ class PeerGroups:
         return self._said[series.id]
 
 
-def _judged(rule: Rule, sight: Sight, group: list[Series]) -> list[Verdict]:
+def _judged(
+    window_seconds: float, threshold: float, sight: Sight, group: list[Series]
+) -> list[Verdict]:
     now_ms = sight.now_ms
-    window_ms = max(CELLS_MIN, round(rule.window_seconds * 1000))
+    window_ms = max(CELLS_MIN, round(window_seconds * 1000))
     start = now_ms - (PAST_WINDOWS + 1) * window_ms + 1
     samples = [_samples(sight.window(s.id, start, now_ms), s) for s in group]
     cells = _cells(samples, window_ms)
     peers = judge(_laid(samples, now_ms, window_ms // cells, (PAST_WINDOWS + 1) * cells), cells)
-    least = 0.0 if rule.threshold is None else rule.threshold
-    active = peers.unlike & (peers.score >= least)
+    active = peers.unlike & (peers.score >= threshold)
     crowd = _Crowd(group, peers) if active.any() else None
     said: list[Verdict] = []
     for i in range(len(group)):

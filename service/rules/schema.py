@@ -4,6 +4,7 @@
     query: error_rate{job="web"}    # required: a metric, with matchers or without
     condition: gt                   # required: see `CONDITIONS`
     threshold: 0.05                 # for comparisons and forecast; optional for anomaly, peers
+    expr: rate(errors[5m]) > 5      # PromQL, instead of query and condition
     alert_budget: 2/week            # for anomaly instead of a threshold
     severity: critical              # critical high medium low info; medium if absent
 
@@ -16,7 +17,9 @@ from service.domain.budgets import format_budget, parse_budget
 from service.domain.durations import format_duration, parse_duration
 from service.domain.errors import InvalidInput
 from service.domain.rules import Condition, EscalationPolicy, EscalationStep, Rule, Severity
-from service.domain.series import DERIVED, Selector
+from service.domain.series import DERIVED, NO_SERIES, Selector
+from service.query.promql.expressions import ValueType, type_of
+from service.query.promql.parse import TEXT_MAX, parse
 from service.query.selector import parse_selector
 from service.rules.form import (
     Form,
@@ -30,12 +33,13 @@ from service.rules.form import (
     plain_name,
     text_of,
 )
+from service.rules.plans import watched
 
 #: An anomaly, said by what it needs.
 _BY_BUDGET = "alert_budget"
 
 CONDITIONS: dict[str, Condition] = {
-    **{str(c): c for c in Condition},
+    **{str(c): c for c in Condition if c is not Condition.EXPR},
     _BY_BUDGET: Condition.ANOMALY,
     "greater_than": Condition.GT,
     "greater_than_or_equal": Condition.GTE,
@@ -46,7 +50,7 @@ CONDITIONS: dict[str, Condition] = {
 }
 
 FIELDS = (
-    *("name", "query", "condition", "threshold", "alert_budget", "operator", "severity"),
+    *("name", "query", "expr", "condition", "threshold", "alert_budget", "operator", "severity"),
     *(
         "for_duration",
         "cooldown",
@@ -71,6 +75,8 @@ _ONLY = {
     "alert_budget": (Condition.ANOMALY,),
     "peers_by": (Condition.PEERS,),
 }
+#: What the simple form says, and an expression says by itself.
+SIMPLE = ("query", "condition", "threshold", *_ONLY)
 #: How long the window is if a rule names none, where that is not five minutes.
 _WINDOW: dict[Condition | None, float] = {Condition.CHANGE: 3600.0, Condition.PEERS: 1800.0}
 _OPERATORS = (Condition.GT, Condition.GTE, Condition.LT, Condition.LTE)
@@ -89,8 +95,10 @@ def parse_rule(body: object, *, rule_id: str, tenant: str | None, cooldown_secon
     """
     form = Form(body, FIELDS if tenant is None else FIELDS[:-1])
     name = form.take("name", plain_name, required=True)
-    query = form.take("query", _query, required=True)
-    condition = form.take("condition", _condition, required=True)
+    expr = form.take("expr", _expr)
+    simple = "expr" not in form.given
+    query = form.take("query", _query, required=simple)
+    condition = form.take("condition", _condition, required=simple)
     threshold = form.take("threshold", number)
     operator = form.take("operator", _operator) or Condition.GT
     window = form.take("window", _positive_duration)
@@ -100,8 +108,10 @@ def parse_rule(body: object, *, rule_id: str, tenant: str | None, cooldown_secon
         id=rule_id,
         tenant=form.take("tenant", plain_name) if tenant is None else tenant,
         name=name or "",
-        query=query or Selector(()),
-        condition=condition or Condition.GT,
+        query=query or NO_SERIES,
+        condition=condition or (Condition.GT if simple else Condition.EXPR),
+        expr=expr or "",
+        watches=() if expr is None else watched(parse(expr)),
         threshold=threshold,
         severity=form.take("severity", _severity) or Severity.MEDIUM,
         for_seconds=form.take("for_duration", parse_duration) or 0.0,
@@ -118,7 +128,11 @@ def parse_rule(body: object, *, rule_id: str, tenant: str | None, cooldown_secon
         annotations=form.take_map("annotations", 4096),
         enabled=form.take("enabled", flag) is not False,
     )
-    if condition is not None:
+    if not simple:
+        for field in SIMPLE:
+            if field in form.given:
+                form.wrong(field, "belongs to the simple form; a rule with expr has none", True)
+    elif condition is not None:
         _check_fit(form, rule)
     form.finish()
     return rule
@@ -190,11 +204,11 @@ def parse_policy(body: object) -> EscalationPolicy:
 
 def rule_form(rule: Rule) -> dict[str, Any]:
     """The simple form of a rule with every value in force; `parse_rule` reads it back."""
-    form: dict[str, Any] = {
-        "name": rule.name,
-        "query": rule.query.text,
-        "condition": str(rule.condition),
-    }
+    form: dict[str, Any] = {"name": rule.name}
+    if rule.condition is Condition.EXPR:
+        form["expr"] = rule.expr
+    else:
+        form |= {"query": rule.query.text, "condition": str(rule.condition)}
     if rule.threshold is not None:
         form["threshold"] = rule.threshold
     if rule.alert_budget is not None:
@@ -235,8 +249,20 @@ def _query(value: object) -> Selector:
     return parse_selector(value)
 
 
+def _expr(value: object) -> str:
+    if not isinstance(value, str):
+        raise InvalidInput(f"is PromQL such as rate(errors_total[5m]) > 5, not {kind(value)}")
+    text = text_of(value, TEXT_MAX)
+    gives = type_of(parse(text))
+    if gives is not ValueType.VECTOR:
+        raise InvalidInput(
+            f"gives a {gives}, not an instant vector: the series that break the rule"
+        )
+    return text
+
+
 def _condition(value: object) -> Condition:
-    return chosen(value, CONDITIONS, map(str, Condition))
+    return chosen(value, CONDITIONS, (str(c) for c in Condition if c is not Condition.EXPR))
 
 
 def _operator(value: object) -> Condition:

@@ -71,7 +71,7 @@ class Sight:
         if series is None:
             return None
         last = self.last(series, self.now_ms)
-        if last is None or self.now_ms - last[0] > self.lookback_ms or is_stale(last[1]):
+        if last is None or self.now_ms - last[0] >= self.lookback_ms or is_stale(last[1]):
             return None
         return last
 

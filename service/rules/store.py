@@ -23,7 +23,7 @@ from service.storage.sql.tables import rules
 
 log = structlog.get_logger(__name__)
 
-_PARSED_MAX = 50_000
+_PARSED_MAX, _LISTED_MAX = 50_000, 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +48,7 @@ class RuleStore:
         self._database, self._clock = database, clock
         self._cooldown_seconds, self._quota = cooldown_seconds, quota
         self._parsed: dict[str, tuple[int, Rule]] = {}
+        self._listed: dict[str, tuple[tuple[Any, ...], list[StoredRule]]] = {}
 
     def parse(self, tenant: str, rule_id: str, body: object) -> Rule:
         """The rule that a body writes; `RuleError` with every problem."""
@@ -184,9 +185,15 @@ class RuleStore:
         )
 
     async def list(self, tenant: str) -> list[StoredRule]:
-        """Every rule of the tenant, by name."""
-        query = select(rules).where(rules.c.tenant == tenant).order_by(rules.c.name)
+        """Every rule of the tenant, by name; read again only when one of them has changed."""
+        mine = rules.c.tenant == tenant
+        mark = select(func.count(), func.sum(rules.c.version), func.max(rules.c.updated_at))
         async with self._database.read() as connection:
+            now = tuple((await connection.execute(mark.where(mine))).one())
+            known = self._listed.get(tenant)
+            if known is not None and known[0] == now:
+                return list(known[1])
+            query = select(rules).where(mine).order_by(rules.c.name)
             rows = (await connection.execute(query)).mappings().all()
         found: list[StoredRule] = []
         for row in rows:
@@ -195,7 +202,10 @@ class RuleStore:
             except RuleError as error:
                 # Written by a newer program; the tenant's other rules still count.
                 log.error("rule unreadable", tenant=tenant, rule=row["id"], reason=str(error))
-        return found
+        if len(self._listed) >= _LISTED_MAX:
+            self._listed.clear()
+        self._listed[tenant] = now, found
+        return list(found)
 
 
 async def _row(connection: AsyncConnection, tenant: str, rule_id: str) -> RowMapping:

@@ -1,6 +1,6 @@
 """The worker's loops over the head they share.
 
-`_hold` keeps the leases, a `Keeper` applies the logs, `_detect` scores what came in, `_judge`
+`_hold` keeps the leases, a `Keeper` applies the logs, `_detect` scores what came in, `Judging`
 evaluates the rules, `_seal` packs chunks that are over. A loop that fails is logged, waits and goes
 on; a shard whose lease is lost is dropped at once.
 """
@@ -8,24 +8,20 @@ on; a shard whose lease is lost is dropped at once.
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
-from typing import Any
 
 import structlog
 
 from service import telemetry
-from service.alerts.outbound import Chart
-from service.domain.errors import LostLease, NotFound, OffbeatError
-from service.domain.rules import Rule
+from service.domain.errors import LostLease, OffbeatError
 from service.domain.series import SCORE, Series, parse_series_id
-from service.rules.evaluator import Judgement, SeriesIndex, evaluate
-from service.rules.health import held, short
 from service.storage.columns import Columns
 from service.storage.head import Head
 from service.storage.lag import Lags
 from service.storage.wake import wait_for
 from service.wiring import Wiring
+from service.worker.judging import Judging
 from service.worker.keeper import Keeper
 from service.worker.lateness import Lateness
 from service.worker.shards import Shards
@@ -43,8 +39,6 @@ _SPARE_SECONDS = 2.0
 _COLD_SHARE = 0.2
 #: Series that are written together: what is done for more would hold up the event loop.
 _WRITTEN_AT_ONCE = 4000
-#: Samples in the picture of a notification.
-_CHART_POINTS = 288
 
 
 class Worker:
@@ -57,9 +51,8 @@ class Worker:
         lags = Lags(wiring.redis)
         self._lateness = Lateness(lambda lag: lags.tell(self._shards.name, lag))
         self._stop = asyncio.Event()
+        self._judging = Judging(wiring, self._shards)
         self._changed = asyncio.Event()
-        self._rules_changed = asyncio.Event()
-        self._index = SeriesIndex()
         self._dirty: dict[str, set[int]] = {}
         self._scored: dict[tuple[str, int], int] = {}
         self._cold_again: dict[str, float] = {}
@@ -84,7 +77,7 @@ class Worker:
             steps: list[tuple[Callable[[], Awaitable[None]], str]] = [
                 (self._hold, "leases"),
                 (partial(self._detect, loading), "detection"),
-                (self._judge, "rules"),
+                (partial(self._judging.step, stop), "rules"),
                 (self._seal, "sealing"),
             ]
             for shard in range(self._w.settings.log_shards):
@@ -93,7 +86,7 @@ class Worker:
             loops = [group.create_task(self._repeat(step, name)) for step, name in steps]
             hearing = [
                 group.create_task(self._lateness.watch()),
-                group.create_task(self._hear_rules()),
+                group.create_task(self._judging.hear()),
                 group.create_task(self._hear_models()),
             ]
             await asyncio.wait(loops)
@@ -131,6 +124,7 @@ class Worker:
         self._dirty.setdefault(tenant, set()).update(ids)
         self._lateness.arrived()
         self._changed.set()
+        self._judging.arrived(tenant, ids)
 
     def _erased(self, tenant: str, ids: Iterable[int]) -> None:
         """These series were deleted."""
@@ -145,7 +139,7 @@ class Worker:
         self._dirty.pop(tenant, None)
         self._w.scorer.forget(tenant)
         self._w.engine.forget(tenant)
-        self._index.forget(tenant)
+        self._judging.forget(tenant)
         self._cold_again.pop(tenant, None)
         self._w.feedback.forget(tenant)
         self._w.cold_scorer.forget(tenant)
@@ -272,109 +266,6 @@ class Worker:
             return known
         scores = self.head.columns(tenant, series.derived(SCORE).id)
         return int(scores.t[-1]) if len(scores.t) else 0
-
-    # rules
-
-    async def _hear_rules(self) -> None:
-        """Rules have changed, or what people say of alerts."""
-        async for _, tenant in self._w.wake.listen("rules"):
-            self._w.feedback.forget(tenant)
-            self._rules_changed.set()
-
-    async def _judge(self) -> None:
-        await self._w.rules_file.reload_if_changed()
-        now = self._w.clock.now()
-        for tenant in self._shards.ready():
-            try:
-                await self._w.tenants.limits(tenant)
-            except NotFound:
-                self._shards.forget(tenant)  # deleted
-            else:
-                await self._judge_tenant(tenant, now)
-        interval = self._w.settings.alert_evaluation_interval
-        due = (now // interval + 1) * interval
-        await self._first_of(
-            self._w.clock.sleep(max(0.0, due - self._w.clock.now())),
-            self._rules_changed.wait(),
-            self._stop.wait(),
-        )
-        self._rules_changed.clear()
-
-    @staticmethod
-    async def _first_of(*waits: Coroutine[Any, Any, object]) -> None:
-        """Return when one of the waits is over; the others are dropped."""
-        waiting = [asyncio.ensure_future(wait) for wait in waits]
-        try:
-            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for one in waiting:
-                one.cancel()
-
-    async def _judge_tenant(self, tenant: str, now: float) -> None:
-        """Evaluate every rule of a tenant; one that fails is logged and stops no other."""
-        book = self._w.rules_file.book
-        rules = await self._w.rules.all_for(tenant, book)
-        await self._w.feedback.refresh(tenant)
-        confidence = await self._w.standings.of(tenant)
-        errors: dict[str, str] = {}
-        quiet: dict[str, str] = {}
-        begun = time.perf_counter()
-        for rule in rules:
-            try:
-                firing = await self._w.engine.firing(tenant, rule.id)
-                judgements = await asyncio.to_thread(
-                    self._evaluate, rule, tenant, now, confidence, firing
-                )
-                if why := held(judgements) or short(judgements):
-                    quiet[rule.id] = why
-                await self._w.engine.apply(
-                    tenant,
-                    rule,
-                    judgements,
-                    now,
-                    policies=book.policies,
-                    chart_of=lambda series: self._chart(tenant, series),
-                )
-            except OffbeatError:
-                raise
-            except Exception as error:
-                errors[rule.id] = str(error) or type(error).__name__
-                telemetry.RULE_ERRORS.inc()
-                log.exception("rule failed", tenant=tenant, rule=rule.name)
-            else:
-                telemetry.RULES_EVALUATED.inc()
-        telemetry.JUDGING_SECONDS.observe(time.perf_counter() - begun)
-        await self._w.engine.retire(tenant, {rule.id for rule in rules}, now)
-        told = quiet | self._w.engine.held(tenant) | errors
-        await self._w.rule_health.report(tenant, told)
-
-    def _evaluate(
-        self,
-        rule: Rule,
-        tenant: str,
-        now: float,
-        confidence: Mapping[int, float],
-        firing: Collection[str],
-    ) -> list[Judgement]:
-        return evaluate(
-            rule,
-            tenant,
-            self.head,
-            now,
-            lookback_seconds=self._w.settings.series_lookback_seconds,
-            anomaly_threshold=self._w.settings.anomaly_detection_threshold,
-            index=self._index,
-            factors=self._w.feedback.factors(tenant, rule.id),
-            confidence=confidence,
-            firing=firing,
-        )
-
-    def _chart(self, tenant: str, series: Series) -> Chart | None:
-        """The newest samples, for the picture in a notification."""
-        t, v = self.head.columns(tenant, series.id)
-        if not len(t):
-            return None
-        return {"t": t[-_CHART_POINTS:].tolist(), "v": v[-_CHART_POINTS:].tolist()}
 
 
 async def _cancelled(tasks: Iterable[asyncio.Task[None]]) -> None:

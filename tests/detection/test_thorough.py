@@ -3,10 +3,11 @@
 import pytest
 
 from service.detection.records import ModelRecord, ModelState
-from service.detection.thorough import EARNED, EVERY, asked, looked_ahead_at, share
+from service.detection.thorough import EARNED, EVERY, asked, share
 from service.domain.rules import Condition, Rule, Severity
 from service.domain.series import Series
 from service.query.selector import parse_selector
+from service.rules.rewriting import looked_ahead_at
 
 DISK = Series.of("disk_used", {"host": "a"})
 FORESEEN = [parse_selector("queue"), parse_selector('disk_used{host="a"}')]

@@ -19,7 +19,7 @@ from service.domain.series import (
     SCORE,
     Series,
 )
-from service.rules.evaluator import Judgement, SeriesIndex, evaluate
+from service.rules.evaluator import Judgement, Memory, evaluate
 from service.rules.health import held
 from service.storage.columns import Columns
 from service.storage.head import Head
@@ -228,14 +228,14 @@ def test_of_a_series_that_comes_twice_a_day_older_samples_tell_its_step() -> Non
 
 
 def test_what_comes_in_is_remembered_until_a_tenant_goes() -> None:
-    told, index = Told(), SeriesIndex()
+    told, memory = Told(), Memory()
     told.speak(1 - 1.9 / ROWS_A_WEEK, 0, [0.9999])
-    assert told.judge(rule(), index=index).active is True
+    assert told.judge(rule(), memory=memory).active is True
     t = np.round((NOW - np.arange(60)[::-1]) * 1000).astype(np.int64)
     told.head.put(TENANT, CPU[0].id, Columns(t, np.ones(60)))  # every second from now on
-    assert told.judge(rule(), index=index).active is True
-    index.forget(TENANT)
-    assert told.judge(rule(), index=index).active is False
+    assert told.judge(rule(), memory=memory).active is True
+    memory.forget(TENANT)
+    assert told.judge(rule(), memory=memory).active is False
 
 
 def test_confidence_grows_with_rows_and_falls_with_misses() -> None:

@@ -7,7 +7,7 @@ from service.domain.clock import iso
 from service.domain.rules import Condition, Rule
 from service.domain.series import MetricType, Series
 from service.rules import changes
-from service.rules.evaluator import Judgement, SeriesIndex, evaluate
+from service.rules.evaluator import Judgement, Memory, evaluate
 from service.storage.columns import Columns
 from service.storage.head import Head
 from tests.support import judging
@@ -27,9 +27,9 @@ def rule(window: float = 6 * 3600.0) -> Rule:
 
 
 def judge(
-    head: Head, at: float = NOW, judged: Rule | None = None, index: SeriesIndex | None = None
+    head: Head, at: float = NOW, judged: Rule | None = None, memory: Memory | None = None
 ) -> list[Judgement]:
-    return evaluate(judged or rule(), TENANT, head, at, index=index)
+    return evaluate(judged or rule(), TENANT, head, at, memory=memory)
 
 
 def test_a_new_level_is_told_with_both_levels_and_since_when() -> None:
@@ -77,7 +77,7 @@ def test_of_a_counter_its_rate_counts() -> None:
 
 
 def test_it_begins_as_samples_come_and_ends_with_the_window() -> None:
-    head, index = Head(4096), SeriesIndex()
+    head, memory = Head(4096), Memory()
     v = with_shift(noise(ROWS, 5), ROWS - 120, 40.0)
     begun = NOW - 119 * STEP
     put(head, CPU, v[:-120], begun - STEP)
@@ -86,7 +86,7 @@ def test_it_begins_as_samples_come_and_ends_with_the_window() -> None:
         at = begun + row * STEP
         newest = v[ROWS - 120 + row]
         head.put(TENANT, CPU.id, Columns(np.array([round(at * 1000)]), np.array([newest])))
-        held.append(judge(head, at, index=index)[0].active)
+        held.append(judge(head, at, memory=memory)[0].active)
     first = held.index(True)
     assert first <= 16
     assert all(held[first:72])
@@ -95,13 +95,13 @@ def test_it_begins_as_samples_come_and_ends_with_the_window() -> None:
 
 def test_many_series_take_turns(monkeypatch) -> None:
     monkeypatch.setattr(changes, "AT_ONCE", 3)
-    head, index = Head(4096), SeriesIndex()
+    head, memory = Head(4096), Memory()
     for number in range(8):
         put(head, Series.of("cpu", {"host": f"{number}"}), noise(200, number))
     known = []
     for turn in range(3):
-        found = judge(head, NOW + turn, index=index)
+        found = judge(head, NOW + turn, memory=memory)
         known.append(sum(j.active is not None for j in found))
     assert known == [3, 6, 8]
-    index.forget(TENANT)
-    assert sum(j.active is not None for j in judge(head, NOW + 9, index=index)) == 3
+    memory.forget(TENANT)
+    assert sum(j.active is not None for j in judge(head, NOW + 9, memory=memory)) == 3

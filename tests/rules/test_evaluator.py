@@ -10,7 +10,9 @@ import pytest
 from service.domain.rules import Condition, Rule
 from service.domain.series import EXPECTED_LOWER, EXPECTED_UPPER, FORECAST, SCORE, Series
 from service.query.selector import parse_selector
-from service.rules.evaluator import ENDED_SECONDS, Judgement, SeriesIndex, evaluate
+from service.rules.evaluator import Judgement, Memory, evaluate
+from service.rules.functions import ENDED_SECONDS
+from service.rules.selections import SeriesIndex
 from service.storage.columns import Batch, Columns, Groups
 from service.storage.head import Head
 from tests.support.judging import NOW, TENANT, rule_on
@@ -77,7 +79,7 @@ def test_labels_are_the_series_the_rules_and_its_name(head: Head) -> None:
 
 
 def test_an_old_value_is_none(head: Head) -> None:
-    put(head, CPU, (300, 95.0))
+    put(head, CPU, (299, 95.0))
     assert judge(head, a_rule()).active is True
     assert judge(head, a_rule(), lookback_seconds=299.0).active is None
 
@@ -171,15 +173,15 @@ def test_no_data(head: Head) -> None:
 
 
 def test_an_index_sees_new_series(head: Head) -> None:
-    index = SeriesIndex()
+    memory = Memory()
     put(head, CPU, (10, 95.0))
-    assert len(evaluate(a_rule(), TENANT, head, NOW, index=index)) == 1
+    assert len(evaluate(a_rule(), TENANT, head, NOW, memory=memory)) == 1
     put(head, Series.of("cpu", {"host": "b"}), (10, 95.0))
-    assert len(evaluate(a_rule(), TENANT, head, NOW, index=index)) == 2
+    assert len(evaluate(a_rule(), TENANT, head, NOW, memory=memory)) == 2
     head.drop(TENANT)
     put(head, CPU, (10, 95.0))
     put(head, Series.of("cpu", {"host": "c"}), (10, 95.0))
-    found = evaluate(a_rule(), TENANT, head, NOW, index=index)
+    found = evaluate(a_rule(), TENANT, head, NOW, memory=memory)
     assert sorted(j.series.label("host") for j in found) == ["a", "c"]
 
 
@@ -200,12 +202,12 @@ def test_ten_thousand_series_in_a_second(head: Head, fields: dict[str, Any]) -> 
     for ago in (20, 10):
         at = np.full(len(ids), round((NOW - ago) * 1000), np.int64)
         head.extend(TENANT, Groups.of(Batch(ids, at, np.full(len(ids), 0.5)), 60_000))
-    index = SeriesIndex()
-    evaluate(a_rule(**fields), TENANT, head, NOW, index=index)
+    memory = Memory()
+    evaluate(a_rule(**fields), TENANT, head, NOW, memory=memory)
     took = []
     for _ in range(3):
         began = time.process_time()
-        assert len(evaluate(a_rule(**fields), TENANT, head, NOW, index=index)) == 10_000
+        assert len(evaluate(a_rule(**fields), TENANT, head, NOW, memory=memory)) == 10_000
         took.append(time.process_time() - began)
     assert min(took) < 1.0
 

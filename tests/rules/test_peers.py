@@ -9,7 +9,7 @@ import pytest
 
 from service.domain.rules import Condition, Rule
 from service.domain.series import MetricType, Series
-from service.rules.evaluator import Judgement, SeriesIndex, evaluate
+from service.rules.evaluator import Judgement, Memory, evaluate
 from service.rules.sight import STALE_MARKER
 from service.storage.head import Head
 from tests.support.judging import NOW, TENANT, put, rule_on
@@ -32,7 +32,7 @@ def a_rule(query: str = "error_rate", **fields: Any) -> Rule:
 
 
 def judged(head: Head, rule: Rule | None = None, at: float = NOW) -> dict[str, Judgement]:
-    found = evaluate(rule or a_rule(), TENANT, head, at, index=SeriesIndex())
+    found = evaluate(rule or a_rule(), TENANT, head, at, memory=Memory())
     return {judgement.series.label("region"): judgement for judgement in found}
 
 
@@ -171,10 +171,10 @@ def test_a_thousand_members_take_well_under_a_second() -> None:
     for seed in range(1000):
         put(head, region(f"r{seed:04}"), values(0.03, seed))
     put(head, region("r0007"), np.append(values(0.03)[:-20], np.full(20, 0.31)))
-    index = SeriesIndex()
-    evaluate(a_rule(), TENANT, head, NOW, index=index)
+    memory = Memory()
+    evaluate(a_rule(), TENANT, head, NOW, memory=memory)
     begun = time.process_time()
-    found = evaluate(a_rule(), TENANT, head, NOW, index=index)
+    found = evaluate(a_rule(), TENANT, head, NOW, memory=memory)
     assert time.process_time() - begun < 0.6
     (odd,) = [f for f in found if f.active]
     assert odd.series == region("r0007")

@@ -8,7 +8,7 @@ forecasts are. `acknowledge` is a time at which somebody answers.
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,8 @@ from service.domain.rules import RuleBook
 from service.domain.series import Series
 from service.rules.evaluator import evaluate
 from service.rules.loader import parse_file
-from service.rules.schema import FIELDS
+from service.rules.rewriting import expr_of
+from service.rules.schema import FIELDS, SIMPLE, parse_rule, rule_form
 from service.settings import Settings
 from service.storage.columns import Columns
 from service.storage.head import Head
@@ -87,7 +88,7 @@ class Player:
     async def judge(self) -> None:
         now = self.clock.now()
         for rule in self.book.rules_for(TENANT):
-            firing = await self.engine.firing(TENANT, rule.id)
+            firing = (await self.engine.firing(TENANT)).get(rule.id, ())
             judgements = evaluate(rule, TENANT, self.head, now, firing=firing)
             changed = await self.engine.apply(
                 TENANT, rule, judgements, now, policies=self.book.policies
@@ -130,13 +131,27 @@ def wake(redis: Redis) -> WakeUps:
     return WakeUps(redis)
 
 
+def as_expressions(book: RuleBook) -> RuleBook:
+    """The same rules, each with the expression that its simple form stands for."""
+    rules = []
+    for rule in book.rules:
+        form = {k: v for k, v in rule_form(rule).items() if k not in SIMPLE and v is not None}
+        expr = {"expr": expr_of(rule)}
+        rules.append(parse_rule(form | expr, rule_id=rule.id, tenant=None, cooldown_seconds=900.0))
+    return replace(book, rules=tuple(rules))
+
+
+@pytest.mark.parametrize("form", ["as written", "as expressions"])
 @pytest.mark.parametrize("path", STORIES, ids=lambda path: path.stem)
 async def test_the_story(
-    path: Path, sqlite: Database, clock: ManualClock, settings: Settings, wake: WakeUps
+    path: Path, form: str, sqlite: Database, clock: ManualClock, settings: Settings, wake: WakeUps
 ) -> None:
     story = read(path)
     clock.set(START)
-    player = Player(sqlite, clock, settings, wake, book_of(story))
+    book = book_of(story)
+    if form == "as expressions":
+        book = as_expressions(book)
+    player = Player(sqlite, clock, settings, wake, book)
     every = parse_duration(story["every"])
     samples = [
         (

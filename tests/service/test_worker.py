@@ -16,7 +16,7 @@ from service.rules.evaluator import Judgement
 from service.settings import Settings
 from service.storage.columns import Columns
 from service.wiring import Wiring, wired
-from service.worker import Worker, loops
+from service.worker import Worker, judging
 from tests.support.whole import record, until, until_true, working
 
 PLAYS = Series.of("plays", {"region": "eu"})
@@ -96,14 +96,14 @@ async def test_a_rule_fires_resolves_and_one_that_fails_stops_no_other(
     good = {"name": "Many", "query": "plays", "condition": "gt", "threshold": 5, "severity": "low"}
     await parts.rules.create("acme", good | {"name": "Broken", "threshold": 77}, "test")
     await parts.rules.create("acme", good, "test")
-    real = loops.evaluate
+    real = judging.evaluate
 
     def evaluate(rule: Rule, *args: Any, **kwargs: Any) -> list[Judgement]:
         if rule.name == "Broken":
             raise RuntimeError("this rule cannot be judged")
         return real(rule, *args, **kwargs)
 
-    monkeypatch.setattr(loops, "evaluate", evaluate)
+    monkeypatch.setattr(judging, "evaluate", evaluate)
     async with working(parts):
         now = minutes(1)
         await record(parts, PLAYS, now, np.array([9.0]))
@@ -121,6 +121,21 @@ async def test_a_rule_fires_resolves_and_one_that_fails_stops_no_other(
         await until_true(lambda: not parts.engine.open("acme"))
     history, _ = await parts.alerts.history("acme")
     assert [(a.rule_name, a.state) for a in history] == [("Many", AlertState.RESOLVED)]
+
+
+async def test_a_sample_has_its_rules_judged_at_once(parts: Wiring) -> None:
+    # Long before the next evaluation of all rules, which would come at the full interval.
+    parts.settings.alert_evaluation_interval = 3600.0
+    simple = {"query": "plays", "condition": "gt", "threshold": 5, "severity": "low"}
+    await parts.rules.create("acme", simple | {"name": "Many"}, "test")
+    expr = {"expr": "sum(plays) > 5", "severity": "low"}
+    await parts.rules.create("acme", expr | {"name": "All"}, "test")
+    async with working(parts):
+        now = minutes(1) - 5000
+        for turn, value in enumerate((9.0, 1.0, 9.0)):
+            await record(parts, PLAYS, now + 1000 * turn, np.array([value]))
+            alerts = 2 if value > 5 else 0
+            await until_true(lambda alerts=alerts: len(parts.engine.open("acme")) == alerts)
 
 
 async def test_a_forecast_that_is_a_little_less_likely_ends_nothing(parts: Wiring) -> None:

@@ -1,0 +1,1 @@
+"""Unit tests of rules and expressions, in the files that promtool reads."""
