@@ -21,6 +21,9 @@ from service.api import (
     notifications,
     otlp,
     problems,
+    promql,
+    promql_route,
+    promql_rules,
     reference,
     remote_write,
     rules,
@@ -64,6 +67,8 @@ def create_api(wiring: Wiring) -> FastAPI:
         remote_write,
         otlp,
         line_protocol,
+        promql,
+        promql_rules,
         analytics,
         models,
         series,
@@ -85,5 +90,6 @@ def create_api(wiring: Wiring) -> FastAPI:
         app.include_router(topic.router)
     app.mount("/static", pages.static_app(), name="static")
     problems.install(app)
+    promql_route.install(app)
     middleware.install(app, wiring.settings)
     return app

@@ -222,6 +222,31 @@ class Settings(BaseSettings):
         10_000, ge=1, description="Pending and firing alerts a tenant may have by default."
     )
 
+    # ask
+    query_samples_max: int = Field(
+        20_000_000, ge=1, description="Samples that one PromQL query may read."
+    )
+    query_series_max: int = Field(
+        100_000, ge=1, description="Series that one selector of a query may accept."
+    )
+    query_values_max: int = Field(
+        10_000_000,
+        ge=1,
+        description="Values, series times steps, that a query may hold at a time.",
+    )
+    query_steps_max: int = Field(
+        11_000, ge=1, description="Steps of a range query, as Prometheus has it."
+    )
+    query_seconds_max: float = Field(
+        120.0, gt=0, description="How long a query may take, its wait for a turn counted."
+    )
+    queries_at_once_max: int = Field(
+        8, ge=1, le=256, description="Queries that a process of the API answers at a time."
+    )
+    queries_at_once_per_tenant_max: int = Field(
+        4, ge=1, le=256, description="Those of one tenant; others of it wait for their turn."
+    )
+
     # tell
     max_alerts_per_hour: int = Field(
         100, ge=1, description="Notifications per tenant and hour; the rest is summarised."

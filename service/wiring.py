@@ -28,9 +28,13 @@ from service.insights.trends import Trends
 from service.notify.dispatcher import Dispatcher
 from service.notify.outbox import Outbox
 from service.notify.store import ChannelStore
+from service.query.promql.budget import Limits
+from service.query.promql.stored import Stored
+from service.query.queries import Queries
 from service.query.source import Source
 from service.rules.health import RuleHealth
 from service.rules.loader import RulesFile
+from service.rules.rewriting import looked_ahead_at
 from service.rules.store import RuleStore
 from service.security.crypto import SecretBox, derive
 from service.security.keys import KeyRing
@@ -81,6 +85,8 @@ class Wiring:
     eraser: Eraser
     log: LogReader
     source: Source
+    stored: Stored
+    queries: Queries
     intake: Intake
     writer: SeriesWriter
     secrets: SecretBox
@@ -201,8 +207,6 @@ class Wiring:
         )
 
     async def _foreseen(self, tenant: str) -> list[Selector]:
-        from service.detection.thorough import looked_ahead_at
-
         return looked_ahead_at(await self.rules_of(tenant))
 
     @property
@@ -253,6 +257,25 @@ async def wired(
         registry = SeriesRegistry(redis, settings.log_shards)
         chunks = ChunkReader(redis, settings.log_shards, bucket_ms)
         source = Source(registry, chunks, RollupReader(redis, settings.log_shards))
+        stored = Stored(
+            source,
+            clock,
+            bucket_ms=bucket_ms,
+            retention_ms=retention_ms,
+            rollup_retention_ms=rollup_retention_ms,
+        )
+        queries = Queries(
+            stored,
+            Limits(
+                samples=settings.query_samples_max,
+                series=settings.query_series_max,
+                points=settings.query_values_max,
+                seconds=settings.query_seconds_max,
+            ),
+            at_once=settings.queries_at_once_max,
+            each=settings.queries_at_once_per_tenant_max,
+        )
+        stack.callback(queries.close)
         log_writer = LogWriter(redis, settings.log_shards, settings.log_backlog_max, clock)
         intake = Intake(registry, log_writer, clock)
         writer = SeriesWriter(registry, log_writer)
@@ -301,6 +324,8 @@ async def wired(
             sealer=Sealer(redis, bucket_ms, rollup_retention_ms),
             log=LogReader(redis),
             source=source,
+            stored=stored,
+            queries=queries,
             intake=intake,
             writer=writer,
             secrets=secrets,

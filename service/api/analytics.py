@@ -19,8 +19,8 @@ from service.domain.series import Series, parse_series_id
 from service.domain.tenants import Permission, Principal
 from service.insights import records
 from service.insights.standings import standings_of
+from service.query.matchers import select as select_series
 from service.query.selector import parse_selector
-from service.query.selector import select as select_series
 from service.storage.columns import Columns
 from service.storage.rollups import STEP_MS, aggregate
 from service.storage.sql.engine import Database

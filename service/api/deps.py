@@ -5,6 +5,8 @@ dashboard. A tenant's key acts for its tenant; an admin's key for the one named 
 or in the path. Another tenant's id is answered exactly as one that does not exist.
 """
 
+import base64
+import binascii
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Annotated, cast
 
@@ -72,8 +74,11 @@ async def authorize(
     return principal
 
 
-def allow(permission: Permission) -> PrincipalDependency:
-    """A dependency that gives the `Principal` if its role has `permission`."""
+def allow(permission: Permission, *, basic: bool = False) -> PrincipalDependency:
+    """A dependency that gives the `Principal` if its role has `permission`.
+
+    With `basic`, the key may also be the password of basic authentication.
+    """
 
     async def principal(
         request: Request,
@@ -84,9 +89,25 @@ def allow(permission: Permission) -> PrincipalDependency:
             Header(alias="X-Tenant-ID", description="The tenant that an admin key acts for."),
         ] = None,
     ) -> Principal:
-        return await authorize(request, permission)
+        return await authorize(request, permission, basic_password(request) if basic else None)
 
     return principal
+
+
+def basic_password(request: Request) -> str | None:
+    """The password of basic authentication, None for another scheme; `Unauthenticated`."""
+    scheme, _, credentials = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "basic":
+        return None
+    try:
+        found = base64.b64decode(credentials.strip(), validate=True).decode().partition(":")[2]
+    except (binascii.Error, ValueError):
+        raise Unauthenticated("the basic authentication cannot be read") from None
+    if not found:
+        raise Unauthenticated("Authorization: Basic comes without an API key")
+    if request.headers.get("x-api-key", found).strip() != found:
+        raise Unauthenticated("Authorization and X-API-Key carry different keys; send one")
+    return found
 
 
 def tenant_of(principal: Principal) -> str:

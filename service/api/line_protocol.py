@@ -1,7 +1,5 @@
 """`POST /api/v2/write` and `POST /write`: record in InfluxDB's line protocol."""
 
-import base64
-import binascii
 import json
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Annotated, Any, cast
@@ -12,7 +10,7 @@ from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 
 from service.api import problems
-from service.api.deps import authorize, tenant_of, wiring
+from service.api.deps import authorize, basic_password, tenant_of, wiring
 from service.api.recording import LARGE, Recorder, admitted, beside, keep
 from service.domain.errors import OffbeatError, Unauthenticated, UnsupportedMedia
 from service.domain.tenants import Permission
@@ -169,10 +167,7 @@ def _key(request: Request, password: str | None) -> str | None:
     if scheme.lower() == "token":
         found = credentials.rpartition(":")[2]  # 1.8 sends `user:password` as its token
     elif scheme.lower() == "basic":
-        try:
-            found = base64.b64decode(credentials, validate=True).decode().partition(":")[2]
-        except (binascii.Error, ValueError):
-            raise Unauthenticated("the basic authentication cannot be read") from None
+        found = basic_password(request)
     elif scheme.lower() == "bearer":
         found = credentials
     header = request.headers.get("x-api-key", "").strip()

@@ -155,14 +155,15 @@ def install(app: FastAPI) -> None:
     """Answer every error of `app` as a problem."""
     for kind in (*STATUS, *STORE_DOWN, errors.OffbeatError, RequestValidationError):
         app.add_exception_handler(kind, _handle)
-    app.add_exception_handler(HTTPException, _handle_http)
+    app.add_exception_handler(HTTPException, refused)
 
 
 async def _handle(_request: Request, error: Exception) -> Response:
     return of(error)
 
 
-async def _handle_http(request: Request, error: Exception) -> Response:
+async def refused(request: Request, error: Exception) -> Response:
+    """The answer for what the web framework itself refuses."""
     if not isinstance(error, HTTPException):
         return of(error)
     path = request.scope["path"]

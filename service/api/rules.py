@@ -32,10 +32,20 @@ class RuleBody(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     name: str = Field(max_length=200, examples=["High error rate"])
-    query: str = Field(
-        description="A metric, with matchers or without", examples=['error_rate{region="eu"}']
+    query: str | None = Field(
+        None,
+        description="A metric, with matchers or without; required unless there is an expr",
+        examples=['error_rate{region="eu"}'],
     )
-    condition: str = Field(json_schema_extra={"enum": list(CONDITIONS)}, examples=["gt"])
+    condition: str | None = Field(
+        None,
+        description="Required beside a query",
+        json_schema_extra={"enum": [*CONDITIONS, None]},
+        examples=["gt"],
+    )
+    expr: str | None = Field(
+        None, description="PromQL that gives the series that break the rule, instead of a query"
+    )
     threshold: float | None = Field(
         None, description="For comparisons and forecast; for anomaly a score", examples=[0.05]
     )

@@ -67,6 +67,7 @@ async def test_a_rules_life(
         "name": "High error rate",
         "query": "error_rate",
         "condition": "gt",
+        "expr": None,
         "threshold": 0.05,
         "alert_budget": None,
         "operator": None,
@@ -141,6 +142,35 @@ async def test_a_rule_says_how_likely_a_forecast_must_cross(
     assert refused.status_code == 422
     assert refused.json()["where"] == "probability"
     assert "is between 0.01 and 0.99, such as 0.8, not 1" in refused.json()["detail"]
+
+
+async def test_a_rule_may_be_an_expression(client: httpx.AsyncClient, operator: Headers) -> None:
+    errors = "sum by (job) (rate(errors_total[5m])) > 5"
+    made = await client.post(
+        "/alerts/rules", headers=operator, json={"name": "Errors", "expr": errors}
+    )
+    assert made.status_code == 201, made.text
+    shown = made.json()
+    assert (shown["expr"], shown["query"], shown["condition"]) == (errors, None, None)
+    fields = {k: v for k, v in shown.items() if k in FIELDS} | {"severity": "low"}
+    url = f"/alerts/rules/{shown['id']}"
+    back = await client.put(url, headers=operator, json=fields)
+    assert (back.json()["severity"], back.json()["version"]) == ("low", 2)
+    for expr, reason in (
+        ("rate(errors_total) > 5", "expected type matrix in call to function 'rate', got vector"),
+        ("rate(errors_total[5m]", "unclosed left parenthesis"),
+        ("5", "gives a scalar, not an instant vector"),
+        ("silent(rate(x[5m]), 60)", "silent takes a metric"),
+        ("nonsense(x)", "unknown function with name 'nonsense'"),
+        ("", "is empty"),
+    ):
+        refused = await client.put(url, headers=operator, json={"name": "Errors", "expr": expr})
+        assert refused.status_code == 422, refused.text
+        assert refused.json()["where"] == "expr"
+        assert reason in refused.json()["detail"]
+    both = body(name="Both", expr=errors)
+    refused = await client.post("/alerts/rules", headers=operator, json=both)
+    assert {e["where"] for e in refused.json()["errors"]} == {"query", "condition", "threshold"}
 
 
 async def test_the_list_has_the_files_rules_and_says_what_is_wrong(
