@@ -29,7 +29,7 @@ app = typer.Typer(
 )
 tenants = typer.Typer(help="Create, list and delete tenants.", no_args_is_help=True)
 keys = typer.Typer(help="Create, list and revoke API keys.", no_args_is_help=True)
-rules = typer.Typer(help="Check rules files.", no_args_is_help=True)
+rules = typer.Typer(help="Check and test rules files.", no_args_is_help=True)
 app.add_typer(tenants, name="tenants")
 app.add_typer(keys, name="keys")
 app.add_typer(rules, name="rules")
@@ -257,6 +257,57 @@ def forecast(
 
 
 @app.command()
+def query(
+    expr: Annotated[str, typer.Argument(metavar="EXPR", help="A PromQL expression, in quotes.")],
+    time: Annotated[
+        str,
+        typer.Option(help="Ask at this time: Unix seconds, ISO 8601, now, or -2h for 2 h ago."),
+    ] = "",
+    start: Annotated[str, typer.Option(help="Ask from here on, at every step.")] = "",
+    end: Annotated[str, typer.Option(help="Ask up to here.")] = "",
+    step: Annotated[str, typer.Option(help="How far the steps are apart, such as 1m.")] = "",
+    data: Annotated[
+        list[Path] | None,
+        typer.Option(help="A CSV file, or a folder of them, instead of a service; repeatable."),
+    ] = None,
+    url: Annotated[
+        str, typer.Option(envvar="OFFBEAT_URL", help="Where the service is.")
+    ] = "http://127.0.0.1:8000",
+    key: Annotated[
+        str,
+        typer.Option(envvar="OFFBEAT_KEY", help="An API key that may read.", show_default=False),
+    ] = "",
+    tenant: Annotated[
+        str, typer.Option(envvar="OFFBEAT_TENANT", help="The tenant, for an admin key.")
+    ] = "",
+    plot: Annotated[
+        Path | None, typer.Option(metavar="FILE.png", help="Draw the answer into this file.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Ask a PromQL expression of a running service, or of CSV files.
+
+    Prints a table on a terminal, and JSON as Prometheus' API has it elsewhere.
+
+    It is asked once, now or at the newest sample of the files. With --start,
+    --end or --step it is asked at every step between; what is left out is the
+    last hour, or all that the files have, in about 240 steps.
+
+    Files have a column timestamp (or time, ds, date). With a column value (or
+    y) a file is the metric of its name: cpu.csv is cpu. Its other columns are
+    labels, but what offbeat detect wrote: that is cpu:anomaly_score and so on.
+    Without one, each column of numbers is a metric, the others are labels.
+
+    offbeat query 'avg_over_time(cpu[1h])' --data cpu.csv --step 5m --plot a.png
+    """
+    from service.offline.query import Service, When, run
+
+    when = When(time, start, end, step)
+    source = data or Service(url, key, tenant)
+    run(expr, when, source, as_json=as_json, plot=plot, out=out, err=err)
+
+
+@app.command()
 def migrate(data_dir: DataDir = None) -> None:
     """Bring the database to this version's tables and make the admin key."""
     from service.wiring import prepare
@@ -379,6 +430,30 @@ def rules_check(
             for note in item["notes"]:
                 out.print(f"{item['file']}: {note}", markup=False)
     raise typer.Exit(1 if bad else 0)
+
+
+@rules.command("test")
+def rules_test(
+    files: Annotated[list[Path], typer.Argument(help="Unit-test files, as promtool reads them.")],
+    tolerance: Annotated[
+        float | None,
+        typer.Option(
+            help="Values may differ by this share, such as 1e-9. Without it they are the same to "
+            "the last bit, or the next float where a file has fuzzy_compare."
+        ),
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print a line of JSON for each test, for programs.")
+    ] = False,
+) -> None:
+    """Run unit tests of rules and expressions: files of `promtool test rules`, unchanged.
+
+    Status 0 if every test passed, 1 if one did not or a file cannot be read. With --json each test
+    is one line: file, name, passed, and difference, which is empty if it passed.
+    """
+    from service.offline.rules_test import run
+
+    raise typer.Exit(0 if run(files, tolerance, as_json=as_json, out=out, err=err) else 1)
 
 
 def _table(rows: list[dict[str, Any]], as_json: bool) -> None:
