@@ -9,12 +9,14 @@ from typing import Annotated
 import typer
 
 from bench import detection as detecting
-from bench import detection_report, forecast_report, report
+from bench import detection_report, forecast_report, queries_report, report
 from bench import fairness as fair
 from bench import forecast as forecasting
 from bench import ingest as recording
+from bench import judging as judge
 from bench import keeping_up as keeping
 from bench import m4 as m4s
+from bench import queries as asking
 from bench import read as reading
 from bench import scoring as score
 from bench import training as learning
@@ -79,11 +81,13 @@ def everything(
         return
     good = _ingest(_cells(quick=quick), baseline=_QUICK_SECONDS, as_json=as_json)
     _read(as_json=as_json)
+    good &= _queries(3 if quick else 7, as_json=as_json)
     _detection(data, labels, referee, 2 if quick else _SERIES, as_json=as_json)
     if m4 is not None:
         _forecast(m4, 10 if quick else 1, dear=False, as_json=as_json)
     if not quick:
         good &= _keeping_up(500, 30.0, as_json=as_json)
+        good &= _judging(10_000, 50, as_json=as_json)
     good &= _fairness(3.0, 6 if not quick else 2, as_json=as_json)
     raise typer.Exit(0 if good else 1)
 
@@ -142,6 +146,15 @@ def fairness(
 def read(as_json: AsJson = False) -> None:
     """A day of many series out of the store, and a year of one from roll-ups."""
     _read(as_json=as_json)
+
+
+@app.command()
+def queries(
+    repeats: Annotated[int, typer.Option(min=1, help="Times that each query is asked.")] = 7,
+    as_json: AsJson = False,
+) -> None:
+    """PromQL over HTTP, beside a real Prometheus on the same samples if one is installed."""
+    raise typer.Exit(0 if _queries(repeats, as_json=as_json) else 1)
 
 
 @app.command()
@@ -222,6 +235,16 @@ def training(
     raise typer.Exit(1 if found.problems else 0)
 
 
+@app.command("judging")
+def judging(
+    rules: Annotated[int, typer.Option(min=10, max=10_000, help="Rules, a series each.")] = 10_000,
+    notices: Annotated[int, typer.Option(min=1, help="Rules that are broken.")] = 50,
+    as_json: AsJson = False,
+) -> None:
+    """Ten thousand rules over ten thousand series; from a sample to its notification."""
+    raise typer.Exit(0 if _judging(rules, notices, as_json=as_json) else 1)
+
+
 @app.command("keeping-up")
 def keeping_up(
     series: Annotated[int, typer.Option(min=100, help="Series, each with a model.")] = 10_000,
@@ -285,6 +308,17 @@ def _read(*, as_json: bool) -> None:
         reading.show(rows)
 
 
+def _queries(repeats: int, *, as_json: bool) -> bool:
+    before = report.machine()
+    _say("queries")
+    found = asking.measure(repeats, _say)
+    if as_json:
+        print(json.dumps({"machine": before, "queries": found.plain()}))
+    else:
+        queries_report.show(found, before, report.out)
+    return not found.problems
+
+
 def _detection(
     data: Path | None, labels: Path | None, referee: Path | None, series: int, *, as_json: bool
 ) -> None:
@@ -320,6 +354,16 @@ def _keeping_up(series: int, seconds: float, *, first: bool = False, as_json: bo
         print(json.dumps({"keeping_up": found.plain()}))
     else:
         report.keeping_up(found)
+    return not found.problems
+
+
+def _judging(rules: int, notices: int, *, as_json: bool) -> bool:
+    _say("judging")
+    found = judge.measure(rules, notices)
+    if as_json:
+        print(json.dumps({"judging": found.plain()}))
+    else:
+        report.judging(found)
     return not found.problems
 
 

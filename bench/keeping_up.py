@@ -8,7 +8,6 @@ brought the sample until the score stands in the store.
 
 import asyncio
 import os
-import re
 import tempfile
 import threading
 import time
@@ -20,7 +19,8 @@ from pathlib import Path
 import httpx
 import numpy as np
 
-from bench import trained
+from bench import metrics, trained
+from bench.metrics import Metrics
 from bench.service import Service, put_first
 from bench.trained import STEP_MS, Shape, series_of
 from service.domain.series import SCORE
@@ -312,10 +312,9 @@ class _Load:
         newest = self._newest_of(set(self._scores), 1)
         return all(t and t[-1] > oldest for t in newest.values())
 
-    def metrics(self) -> "_Metrics":
+    def metrics(self) -> Metrics:
         """What the service tells of itself."""
-        answer = httpx.get(f"{self.service.url}/metrics", timeout=30, trust_env=False)
-        return _Metrics.read(answer.raise_for_status().text)
+        return metrics.read(self.service.url)
 
     def watch(
         self, what: str, seconds: float, until: Callable[[], bool] = lambda: False
@@ -367,24 +366,3 @@ class _Load:
 
 def _mean(more: Callable[[str], float], name: str) -> float:
     return more(f"{name}_sum") / max(1.0, more(f"{name}_count"))
-
-
-class _Metrics(dict[str, list[float]]):
-    """Values of each metric, over all labels."""
-
-    @classmethod
-    def read(cls, text: str) -> "_Metrics":
-        """From what Prometheus is told."""
-        found = cls()
-        for line in text.splitlines():
-            if match := re.match(r"(\w+)(?:\{.*\})? (\S+)", line):
-                found.setdefault(match[1], []).append(float(match[2]))
-        return found
-
-    def largest(self, name: str) -> float:
-        """The largest value, 0 without any."""
-        return max(self.get(name, [0.0]))
-
-    def since(self, before: "_Metrics") -> Callable[[str], float]:
-        """How much a metric, summed up, has grown."""
-        return lambda name: sum(self.get(name, [])) - sum(before.get(name, []))

@@ -9,6 +9,8 @@ from rich.table import Table
 
 from bench.fairness import P99_RATIO, Fairness
 from bench.ingest import Comparison, target_of
+from bench.judging import JUDGING_TARGET, NOTICE_TARGET
+from bench.judging import Result as Judging
 from bench.keeping_up import KeepingUp
 
 #: Columns of the widest table; a pipe has no width of its own.
@@ -137,6 +139,17 @@ def _short(number: float) -> str:
     if number >= 1e6:
         return f"{number / 1e6:.2f} M"
     return f"{number / 1e3:.1f} k" if number >= 1e4 else f"{number:,.0f}"
+
+
+def judging(found: Judging) -> None:
+    """What many rules take."""
+    out.print(
+        f"{found.rules:,} rules over {found.series:,} series, a tenth of them with a rate: "
+        f"{found.judging:.2f} s for all of them once (target {JUDGING_TARGET:g}); the worker used "
+        f"{found.worker_cpu:.2f} of a core. From a sample's answer to its notification p50 "
+        f"{found.notice_p50:.2f}, p99 {found.notice_p99:.2f}, longest {found.notice_max:.2f} s "
+        f"(target {NOTICE_TARGET:g}), {found.lost} of {found.notices} lost."
+    )
 
 
 def keeping_up(found: KeepingUp) -> None:
