@@ -44,7 +44,7 @@ def commands(program: str) -> list[tuple[str, list[str]]]:
     found = []
     for page, text in SHELL:
         joined = text.replace("\\\n", " ")
-        for call in re.findall(rf"{BEGINS}({program} [^\n|;)]*)", joined, re.M):
+        for call in re.findall(rf"{BEGINS}({program} (?:'[^'\n]*'|[^\n|;)'])*)", joined, re.M):
             found.append((page, shlex.split(call, comments=True)))
     for page in PAGES:
         text = FENCE.sub("", page.read_text())

@@ -20,7 +20,7 @@ from service.domain.silences import (
     edit,
     quiet,
 )
-from service.query.selector import accepts
+from service.query.matchers import accepts
 
 NOW = 1_700_000_000.0
 EU = Matcher("region", MatchType.EQUAL, "eu")
