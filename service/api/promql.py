@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable
 from typing import Annotated, Any
 
 import msgspec
-import promql_parser
 from fastapi import APIRouter, Path, Request
 from fastapi.responses import Response
 from starlette.requests import ClientDisconnect
@@ -27,6 +26,7 @@ from service.domain.series import Selector, Series
 from service.domain.tenants import Principal
 from service.query.promql.evaluate import LOOKBACK_MS, Result
 from service.query.promql.expressions import Expr
+from service.query.promql.parse import formatted
 from service.query.promql.vectors import Steps
 from service.query.queries import Query
 
@@ -63,14 +63,14 @@ _RANGE = {
     "_step": "How far apart the times are: seconds or text such as `5m`",
     **_BOUNDS,
 }
-_CHOICE = {
-    "match": "Only of series that one of these selectors accepts",
+_MATCH = "Only of series that one of these selectors accepts"
+_LISTED = {
     "start": "Taken and not looked at: series are listed as long as they are known",
     "end": "As `start`",
     "limit": "How many at most; 0 for all",
 }
-_SERIES = {**_CHOICE, "_match": _CHOICE["match"]}
-del _SERIES["match"]
+_CHOICE = {"match": _MATCH, **_LISTED}
+_SERIES = {"_match": _MATCH, **_LISTED}
 
 
 @router.get("/query", summary="Evaluate at one time", **described(_RESULT, **_INSTANT))
@@ -231,8 +231,7 @@ async def format_query(request: Request, principal: Reader) -> Response:
     """An expression as it is best read."""
     form = await form_of(request)
     form.expression()
-    pretty = promql_parser.parse(form.text("query")).prettify()
-    return answered(succeeded(msgspec.json.encode(pretty)))
+    return answered(succeeded(msgspec.json.encode(formatted(form.text("query")))))
 
 
 def _query(form: Form, expr: Expr, steps: Steps) -> Query:

@@ -3,6 +3,7 @@
 parse       text to expressions
 expressions the nodes
 evaluate    an expression over a source, at one time or at many
+memo        what texts gave before
 source      where samples come from
 vectors     what expressions evaluate to
 windows     the samples of range selectors, at every step

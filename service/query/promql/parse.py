@@ -7,7 +7,6 @@ quick to walk, and remembered.
 import re
 from collections.abc import Callable, Sequence
 from datetime import timedelta
-from functools import lru_cache
 from typing import Any
 
 import promql_parser
@@ -32,6 +31,7 @@ from service.query.promql.expressions import (
     ValueType,
 )
 from service.query.promql.functions import FUNCTIONS
+from service.query.promql.memo import Memo
 
 TEXT_MAX = 16_384
 #: Operators and open brackets; the parser goes down a level of its stack for each, and so do we.
@@ -53,13 +53,30 @@ _CARDINALITIES = {
 _QUOTED = re.compile(r'"(?:\\.|[^"\\])*"|\'(?:\\.|[^\'\\])*\'|`[^`]*`|#[^\n]*')
 _RAW = re.compile(r"`([^`]*)`")
 _DEEPER = re.compile(r"[-+*/%^<>([{]|[=!]=|\b(?:and|or|unless|atan2)\b", re.IGNORECASE)
-#: How the parser's own text shows a time before 1970, which it cannot hand over.
-_BEFORE_1970 = re.compile(r"tv_sec: (-\d+),\s+tv_nsec: (\d+)")
+#: How the parser's own text shows a time; what it hands over is of 1970 to 9999. The node's own is
+#: the last in it.
+_TIME = re.compile(r"tv_sec: (-?\d+),\s+tv_nsec: (\d+)")
+#: Milliseconds that times of `@` stay below: what is subtracted from them fits an integer then.
+_TIME_MAX = 1 << 62
 
 
-@lru_cache(maxsize=20_000)
+#: Of a megabyte of texts the nodes take a few hundred at the worst; of rules as people write them,
+#: there are ten thousand in it.
+_KNOWN: Memo[Expr] = Memo(1 << 20)
+
+
 def parse(text: str) -> Expr:
     """The expression that `text` writes; `InvalidInput` says what is wrong with it."""
+    return _KNOWN.of(text, _parsed)
+
+
+def formatted(text: str) -> str:
+    """The same expression as it is best read; `InvalidInput`."""
+    parse(text)
+    return str(_tree(text).prettify())
+
+
+def _parsed(text: str) -> Expr:
     if not text.strip():
         raise InvalidInput("an expression is empty")
     if len(text) > TEXT_MAX:
@@ -68,11 +85,24 @@ def parse(text: str) -> Expr:
         )
     if sum(1 for _ in _DEEPER.finditer(_QUOTED.sub('""', text))) > DEPTH_MAX:
         raise InvalidInput(f"{shorten(text)!r} has more than {DEPTH_MAX} operators and brackets")
+    tree = _tree(text)
     try:
-        tree = promql_parser.parse(_QUOTED.sub(_plain, text))
+        return _turned(tree)
+    except OverflowError as error:  # a time or a length that is none of Python's
+        raise InvalidInput(f"duration out of range in {shorten(text)!r}") from error
+
+
+def _tree(text: str) -> Any:
+    """What the parser makes of it."""
+    try:
+        return promql_parser.parse(_QUOTED.sub(_plain, text))
     except ValueError as error:
         raise InvalidInput(f"{error} in {shorten(text)!r}") from error
-    return _turned(tree)
+    except BaseException as error:
+        # Where the parser gives up instead of refusing, its exception is none of `Exception`.
+        if type(error).__module__ != "pyo3_runtime":
+            raise
+        raise InvalidInput(f"{error} in {shorten(text)!r}") from error
 
 
 def _plain(quoted: re.Match[str]) -> str:
@@ -194,9 +224,11 @@ def _at(node: Any) -> At:
     kind = str(modifier.type).rpartition(".")[2]
     if kind != "At":
         return "start" if kind == "Start" else "end"
-    if before := _BEFORE_1970.search(repr(node)):
-        return int(before[1]) * 1000 + round(int(before[2]) / 1_000_000)
-    return round(modifier.at.timestamp() * 1000)
+    seconds, nanoseconds = map(int, _TIME.findall(repr(node))[-1])
+    at = seconds * 1000 + round(nanoseconds / 1_000_000)
+    if abs(at) >= _TIME_MAX:
+        raise InvalidInput("timestamp out of bounds for @ modifier")
+    return at
 
 
 def _milliseconds(length: timedelta | None) -> int:
