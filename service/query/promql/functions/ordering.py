@@ -76,9 +76,10 @@ def _precedes(left: str, right: str) -> bool:
         if i >= len(others):
             return False
         b = others[i]
-        if a.isdigit() and b.isdigit() and max(int(a), int(b)) <= _LARGEST:
-            if int(a) != int(b):
-                return int(a) < int(b)
+        number, other = _number(a), _number(b)
+        if number is not None and other is not None:
+            if number != other:
+                return number < other
         elif a != b:
             return bool(a < b)
         # The same so far: the one that ends here is the first.
@@ -87,3 +88,11 @@ def _precedes(left: str, right: str) -> bool:
         if i == len(others) - 1:
             return False
     return True
+
+
+def _number(text: str) -> int | None:
+    """The number that a run of digits writes; None for other text, and beyond Go's integers."""
+    digits = text.lstrip("0") or "0"
+    if not (text.isascii() and text.isdigit()) or len(digits) > len(str(_LARGEST)):
+        return None
+    return number if (number := int(digits)) <= _LARGEST else None

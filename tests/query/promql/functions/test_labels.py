@@ -3,6 +3,7 @@
 import pytest
 
 from service.domain.errors import Unprocessable
+from service.query.promql.budget import QueryTooDear
 from tests.support.literal import STALE, Literal, ask, every, labels, table
 
 ONE = Literal({labels("m", host="web-7.example", zone="eu"): every(60, [1])})
@@ -24,6 +25,7 @@ ONE = Literal({labels("m", host="web-7.example", zone="eu"): every(60, [1])})
         ("$9", "(.*)", ""),
         ("$0", ".*", "web-7.example"),
         ("$01", "(.*)", ""),
+        (f"${'9' * 5000}", "(.*)", ""),
         ("[$2]", "(.*)|(x)", "[]"),  # the group that did not take part
         ("plain", "web.*", "plain"),
     ],
@@ -95,6 +97,23 @@ def test_series_that_become_the_same_are_one_unless_they_meet(call: str) -> None
         ask(call, meeting, 0)
 
 
+_LONG = "$1" * 900
+_REPLACED = f"label_replace(m, 'a', '{_LONG}', 'host', '(.*)')"
+_MANY = ", ".join(["'a'"] * 9)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        f"label_replace({_REPLACED}, 'a', '{_LONG}', 'a', '(.*)')",
+        f"label_join({_REPLACED}, 'a', '', {_MANY})",
+    ],
+)
+def test_labels_do_not_grow_without_end(call: str) -> None:
+    with pytest.raises(QueryTooDear, match="labels would be too long: 65,536 characters"):
+        ask(call, ONE, 0)
+
+
 def _order(call: str, *values: str) -> list[str]:
     source = Literal({labels("m", v=v): every(60, [float(i)]) for i, v in enumerate(values)})
     return [dict(pairs).get("v", "") for pairs in table(ask(call, source, 0))]
@@ -105,6 +124,10 @@ def test_numbers_within_labels_are_in_their_order() -> None:
     mixed = [order[i] for i in (4, 9, 1, 0, 10, 7, 2, 8, 6, 3, 5)]
     assert _order('sort_by_label(m, "v")', *mixed) == order
     assert _order('sort_by_label_desc(m, "v")', *mixed) == order[::-1]
+    long = "9" * 5000
+    assert _order('sort_by_label(m, "v")', f"{long}9", "²", long, "10", "³") == [
+        *("10", long, f"{long}9", "²", "³")
+    ]
     assert _order('sort_by_label(m, "nope")', "b", "a", "c") == ["a", "b", "c"]
 
 
