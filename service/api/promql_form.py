@@ -1,19 +1,21 @@
 """Parameters of Prometheus' API: of the URL, of a form in the body, or of both."""
 
-import math
 import re
 from datetime import datetime
 from urllib.parse import parse_qsl
 
 from fastapi import Request
 
+from service.domain.durations import strict_duration_ms
 from service.domain.errors import InvalidInput
 from service.domain.series import Selector
 from service.query.promql.expressions import Expr, Select
-from service.query.promql.parse import parse
+from service.query.promql.parse import TEXT_MAX, parse
 
 _FORM = "application/x-www-form-urlencoded"
 _FIELDS_MAX = 1000
+#: Selectors of `match[]`: for each of them all series are looked at.
+_SELECTORS_MAX = 100
 _TIME_MAX = 1e11
 
 #: What clients send for the beginning and the end of time.
@@ -21,13 +23,6 @@ _ENDS = {
     "-292273086-05-16T16:47:06Z": -_TIME_MAX,
     "292277025-08-18T07:12:54.999999999Z": _TIME_MAX,
 }
-_UNITS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
-_UNITS |= {"w": 7 * _UNITS["d"], "y": 365 * _UNITS["d"]}
-_DURATION = re.compile(
-    r"(?:(\d{1,9})y)?(?:(\d{1,9})w)?(?:(\d{1,9})d)?(?:(\d{1,9})h)?(?:(\d{1,9})m)?(?:(\d{1,9})s)?"
-    r"(?:(\d{1,12})ms)?"
-)
-_ORDER = ("y", "w", "d", "h", "m", "s", "ms")
 
 
 def wrong(name: str, reason: str) -> InvalidInput:
@@ -64,10 +59,10 @@ class Form:
         text = self.text(name)
         if not text:
             return None
-        found = _milliseconds(text)
-        if found is None:
-            raise wrong(name, f'cannot parse "{text[:64]}" to a valid duration')
-        return found
+        try:
+            return _milliseconds(text)
+        except InvalidInput as error:
+            raise wrong(name, f'cannot parse "{text[:64]}" to a valid duration') from error
 
     def limit(self, name: str = "limit") -> int | None:
         """How many at most; None for no bound."""
@@ -86,8 +81,14 @@ class Form:
             raise wrong("query", str(error)) from error
 
     def selectors(self) -> list[Selector]:
-        """Those of `match[]`."""
-        return [_selector(text) for text in self.every("match[]")]
+        """Those of `match[]`, together no longer than an expression."""
+        texts = self.every("match[]")
+        if len(texts) > _SELECTORS_MAX or sum(map(len, texts)) > TEXT_MAX:
+            raise wrong(
+                "match[]",
+                f"{_SELECTORS_MAX} selectors are possible, of {TEXT_MAX:,} characters together",
+            )
+        return [_selector(text) for text in texts]
 
 
 async def form_of(request: Request) -> Form:
@@ -137,13 +138,11 @@ def _seconds(text: str) -> float | None:
     return found if -_TIME_MAX <= found <= _TIME_MAX else None
 
 
-def _milliseconds(text: str) -> int | None:
+def _milliseconds(text: str) -> int:
     try:
         seconds = float(text)
     except ValueError:
-        parts = _DURATION.fullmatch(text)
-        if parts is None:
-            return None
-        found = zip(_ORDER, parts.groups(), strict=True)
-        return sum(_UNITS[unit] * int(count) for unit, count in found if count)
-    return round(seconds * 1000) if math.isfinite(seconds) and abs(seconds) <= _TIME_MAX else None
+        return strict_duration_ms(text)
+    if not -_TIME_MAX <= seconds <= _TIME_MAX:
+        raise InvalidInput("duration out of range")
+    return round(seconds * 1000)

@@ -16,6 +16,11 @@ _UNIT = {
 _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|[smhdwy])")
 _NUMBER = re.compile(r"\d+(\.\d+)?")
 _WHOLE = re.compile(rf"(?:{_PART.pattern})+")
+#: Prometheus': whole numbers, each unit once, the larger ones first.
+_STRICT = re.compile("".join(rf"(?:(\d+){unit})?" for unit in reversed(_UNIT)), re.ASCII)
+_STRICT_MS = tuple(round(1000 * seconds) for seconds in reversed(_UNIT.values()))
+#: Beyond these a duration is no length of time any more: nanoseconds of 63 bits are 292 years.
+_STRICT_MAX, _DIGITS = (1 << 63) // 1_000_000, 18
 
 
 def parse_duration(value: object) -> float:
@@ -32,6 +37,22 @@ def parse_duration(value: object) -> float:
     if not 0 <= seconds <= 10 * _UNIT["y"]:
         raise InvalidInput(f"a duration lies between 0 and ten years, not {value!r}")
     return seconds
+
+
+def strict_duration_ms(text: str) -> int:
+    """Milliseconds of a duration as Prometheus writes it: `1d2h`, `90s`, `0`; `InvalidInput`."""
+    if text == "0":
+        return 0
+    found = _STRICT.fullmatch(text)
+    if not text or found is None:
+        raise InvalidInput(f"not a valid duration string: {text[:60]!r}")
+    counts = [count or "0" for count in found.groups()]
+    if max(map(len, counts)) > _DIGITS:
+        raise InvalidInput("duration out of range")
+    length = sum(int(count) * unit for count, unit in zip(counts, _STRICT_MS, strict=True))
+    if length > _STRICT_MAX:
+        raise InvalidInput("duration out of range")
+    return length
 
 
 def format_duration(seconds: float) -> str:

@@ -10,9 +10,9 @@ from urllib.parse import quote_plus, urlsplit
 
 import re2
 
+from service.domain.durations import strict_duration_ms
 from service.domain.errors import InvalidInput
 from service.rules.go_format import Loose, Moment, Sample, Span, float_text, quoted, type_name
-from service.rules.strict_yaml import duration_ms
 from service.rules.template_registry import (
     ANY,
     SAMPLE,
@@ -316,6 +316,6 @@ def _now(around: Surroundings) -> float:
 @function("parseDuration", TEXT)
 def _parse_duration(_: Surroundings, text: str) -> float:
     try:
-        return duration_ms(text) / 1000
+        return strict_duration_ms(text) / 1000
     except InvalidInput as error:
         raise CallFailed(str(error).replace("'", '"')) from error

@@ -28,6 +28,8 @@ from service.rules.template_tokens import Lexer, Token
 
 #: Blocks and brackets that may be open at once.
 DEPTH_MAX = 50
+#: The most that a number of 64 bits takes, with its sign and `0b`.
+_DIGITS_MAX = 67
 
 _KEYWORDS = frozenset(
     {"block", "break", "continue", "define", "else", "end", "if", "nil", "range", "template"}
@@ -310,7 +312,10 @@ class _Parser:
         if token.kind == "string":
             return Literal(self._unquoted(token), token.text, token.at)
         if token.kind == "number":
-            return Literal(_number(token.text), token.text, token.at)
+            number = _number(token.text)
+            if number is None:
+                raise self._lexer.problem(f"integer overflow: {quoted(token.text)}")
+            return Literal(number, token.text, token.at)
         if token.kind == "char":
             char = self._unquoted(Token("char", f'"{token.text[1:-1]}"', token.at))
             if len(char) != 1:
@@ -328,13 +333,17 @@ class _Parser:
             raise self._lexer.problem("invalid syntax") from error
 
 
-def _number(text: str) -> int | float:
+def _number(text: str) -> int | float | None:
+    """The number that a text writes; None for a whole one that is none of Go's."""
     digits = text.replace("_", "")
-    if re.fullmatch(r"[-+]?0[xXbBoO][0-9a-fA-F]+", digits):
-        return int(digits, 0)
-    if re.search(r"[.eE]", digits):
+    prefixed = re.fullmatch(r"[-+]?0[xXbBoO][0-9a-fA-F]+", digits)
+    if prefixed is None and re.search(r"[.eE]", digits):
         return float(digits)
-    return int(digits, 8) if re.fullmatch(r"[-+]?0[0-7]+", digits) else int(digits)
+    if len(digits) > _DIGITS_MAX:
+        return None
+    octal = re.fullmatch(r"[-+]?0[0-7]+", digits)
+    number = int(digits, 0 if prefixed else 8 if octal else 10)
+    return number if -(1 << 63) <= number < 1 << 64 else None
 
 
 def _shown(token: Token) -> str:

@@ -90,7 +90,9 @@ def test_a_bad_rule_is_named_with_its_place(rule: str, said: str) -> None:
         ("groups:\n\t- name: a", "r.yml:2:1: "),
         ("groups: [", "r.yml:2:1: "),
         ("a: &a [*a]", "r.yml:1:"),
-        ("[" * 30 + "]" * 30, "nested more than 20 deep"),
+        ("[" * 30 + "]" * 30, "r.yml:1:22: nested more than 20 deep"),
+        ("[" * 200_000, "nested more than 20 deep"),
+        ("- " * 200_000, "nested more than 20 deep"),
     ],
 )
 def test_a_broken_file_is_refused_with_its_place(text: str, said: str) -> None:

@@ -139,6 +139,8 @@ def test_a_failure_becomes_the_text(text: str, at: str, reason: str) -> None:
         ("{{ @ }}", 'unexpected "@" in command'),
         ("{{/* x }}", "unclosed comment"),
         ('{{ "\\z" }}', "invalid syntax"),
+        ("{{ 18446744073709551616 }}", 'integer overflow: "18446744073709551616"'),
+        ("{{ 0b" + "1" * 100 + " }}", 'integer overflow: "0b' + "1" * 100 + '"'),
         ("{{ " + "(" * 60 + " }}", "more than 50 blocks and brackets are open"),
     ],
 )

@@ -98,12 +98,12 @@ def values_of(text: str) -> tuple[Array, Flags]:
             raise InvalidInput(_reason(text, begin))
         at = found.end()
         if found["blank"] is not None:
-            number = int(found["blanks"] or 1)
+            number = _times(found["blanks"] or "1")
             count = _counted(count + number)
             values.append(np.zeros(number))
             there.append(np.zeros(number, np.bool_))
             continue
-        number = 1 if found["times"] is None else int(found["times"]) + 1
+        number = _times(found["times"] or "0") + 1
         count = _counted(count + number)
         values.append(_run(found, number))
         there.append(np.ones(number, np.bool_))
@@ -130,6 +130,11 @@ def _float(text: str) -> float:
         return math.nan
     # As Prometheus reads numbers: with a leading zero they are octal, if they can be.
     return sign * (float(int(digits, 8)) if _OCTAL.fullmatch(digits) else float(digits))
+
+
+def _times(text: str) -> int:
+    """How often; of more digits than are possible, too often."""
+    return int(text) if len(text) <= len(str(VALUES_MAX)) else VALUES_MAX + 1
 
 
 def _counted(count: int) -> int:

@@ -6,13 +6,13 @@ from datetime import datetime
 
 import numpy as np
 
+from service.domain.durations import strict_duration_ms
 from service.domain.errors import InvalidInput
 from service.domain.series import LabelPairs
 from service.rules.strict_yaml import (
     Fields,
     Reader,
     Value,
-    duration_ms,
     flag,
     number,
     read_yaml,
@@ -22,6 +22,8 @@ from service.storage.columns import Columns
 
 BYTES_MAX = 64 << 20
 _MINUTE_MS = 60_000
+#: Milliseconds that are whole as floats too.
+_TIME_MAX = 1 << 53
 
 _FILE = ("rule_files", "evaluation_interval", "group_eval_order", "tests", "fuzzy_compare")
 _GROUP = (
@@ -108,7 +110,7 @@ def parse_test_file(raw: bytes, path: str) -> TestFile:
     top = reader.fields(read_yaml(raw, path, BYTES_MAX), "a unit-test file", _FILE)
     values = top.values
     interval = reader.take(
-        values.get("evaluation_interval"), "evaluation_interval", duration_ms, _MINUTE_MS
+        values.get("evaluation_interval"), "evaluation_interval", strict_duration_ms, _MINUTE_MS
     )
     order: list[str] = []
     for item in reader.items(values.get("group_eval_order"), "group_eval_order"):
@@ -136,7 +138,7 @@ def parse_test_file(raw: bytes, path: str) -> TestFile:
 
 def _group(reader: Reader, item: Value, place: int, interval_ms: int) -> TestGroup:
     values = reader.fields(item, "a test", _GROUP).values
-    own = reader.take(values.get("interval"), "interval", duration_ms, 0)
+    own = reader.take(values.get("interval"), "interval", strict_duration_ms, 0)
     start = reader.take(values.get("start_timestamp"), "start_timestamp", _timestamp, 0)
     series: dict[LabelPairs, Columns] = {}
     problem = ""
@@ -171,6 +173,8 @@ def _series(
 ) -> tuple[LabelPairs, Columns]:
     labels = labels_of(reader.text(given.values.get("series"), "series"))
     values, there = values_of(reader.text(given.values.get("values"), "values"))
+    if start_ms + interval_ms * len(values) > _TIME_MAX:
+        raise InvalidInput("the last values would come after the end of time")
     places = np.flatnonzero(there)
     return labels, Columns(start_ms + interval_ms * places.astype(np.int64), values[places])
 
@@ -200,7 +204,7 @@ def _expr(reader: Reader, item: Value) -> ExprCase:
     at = reader.text(values.get("eval_time"), "eval_time") or "0s"
     return ExprCase(
         reader.text(values.get("expr"), "expr"),
-        reader.take(values.get("eval_time"), "eval_time", duration_ms, 0),
+        reader.take(values.get("eval_time"), "eval_time", strict_duration_ms, 0),
         at,
         tuple(expected),
         problem,
@@ -228,7 +232,7 @@ def _alert(reader: Reader, item: Value) -> AlertCase:
         )
     return AlertCase(
         name,
-        reader.take(values.get("eval_time"), "eval_time", duration_ms, 0),
+        reader.take(values.get("eval_time"), "eval_time", strict_duration_ms, 0),
         reader.text(values.get("eval_time"), "eval_time") or "0s",
         tuple(expected),
     )
@@ -236,7 +240,7 @@ def _alert(reader: Reader, item: Value) -> AlertCase:
 
 def _timestamp(text: str) -> int:
     """Milliseconds of Unix seconds or RFC 3339."""
-    if re.fullmatch(r"[-+]?\d+(\.\d*)?", text, re.ASCII):
+    if re.fullmatch(r"[-+]?\d{1,12}(\.\d*)?", text, re.ASCII):
         return round(float(text) * 1000)
     try:
         moment = datetime.fromisoformat(text)

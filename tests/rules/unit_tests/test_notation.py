@@ -64,6 +64,7 @@ def test_nan_is_a_value_and_stale_a_marker() -> None:
         ("NaNx", "unexpected"),
         ("{{schema:0 count:1}}", "native histograms"),
         ("1x99999999999", "may have 10,000,000 values"),
+        (f"_x{'9' * 5000}", "may have 10,000,000 values"),
     ],
 )
 def test_what_is_no_value_is_refused(text: str, said: str) -> None:

@@ -284,6 +284,9 @@ def test_series_that_cannot_be_read_fail_their_group_alone(folder: Path) -> None
         ":3:38: native histograms ({{…}}) are not supported in series values"
     )
     assert second.passed
+    far = "tests: [{interval: 200y, input_series: [{series: m, values: 1x9999}], "
+    (outcome,) = run(folder, far + "promql_expr_test: [{expr: m}]}]").outcomes
+    assert outcome.difference.endswith("the last values would come after the end of time")
 
 
 @pytest.mark.parametrize(
@@ -295,6 +298,13 @@ def test_series_that_cannot_be_read_fail_their_group_alone(folder: Path) -> None
         ("tests: [{alert_rule_test: [{eval_time: 1m}]}]", "misses required attribute alertname"),
         ("group_eval_order: [a, a]", ":1:23: group name repeated in evaluation order: a"),
         ("tests: [{start_timestamp: yesterday}]", "cannot parse 'yesterday' to a valid timestamp"),
+        (f"tests: [{{start_timestamp: {'9' * 400}}}]", "to a valid timestamp"),
+        ("tests: [{interval: 300y}]", ":1:20: interval: duration out of range"),
+        (f"tests: [{{interval: {'9' * 5000}s}}]", "interval: duration out of range"),
+        (
+            "tests: [{promql_expr_test: [{exp_samples: [{value: 0x" + "f" * 400 + "}]}]}]",
+            ":1:52: value: is a number, not '0xfff",
+        ),
         ("tests: [", ":2:1: "),
     ],
 )
