@@ -6,7 +6,6 @@ Numbers are text as Go's `strconv.FormatFloat` writes the shortest that is read 
 import json
 import math
 from collections.abc import Iterable, Sequence
-from decimal import Decimal
 from itertools import repeat
 
 import msgspec
@@ -15,6 +14,7 @@ import numpy as np
 from service.domain.series import LabelPairs
 from service.query.promql.evaluate import Result
 from service.query.promql.expressions import ValueType
+from service.query.promql.numerals import fixed, general
 from service.query.promql.vectors import Array, Flags, Vector
 from service.query.promql.windows import Windows
 from service.storage.columns import Times
@@ -149,14 +149,7 @@ def numbers(values: Array) -> list[bytes]:
 
 def number(value: float) -> str:
     """One number as text."""
-    if not math.isfinite(value):
-        return "NaN" if math.isnan(value) else "+Inf" if value > 0 else "-Inf"
-    text = repr(value)
-    if text.endswith(".0"):
-        return text[:-2]
-    if "e" in text and 1e-6 <= abs(value) < 1e21:
-        return format(Decimal(text), "f")
-    return text
+    return fixed(value) if 1e-6 <= abs(value) < 1e21 or not value else general(value)
 
 
 def scientific(value: float | None) -> str:

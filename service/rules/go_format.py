@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from service.domain.errors import InvalidInput
+from service.query.promql.numerals import general
 
 #: Widths and precisions beyond this are taken as this: Go allows a million.
 WIDTH_MAX = 1000
@@ -97,36 +98,11 @@ _TYPES: tuple[tuple[type, str], ...] = (
 
 def float_text(value: float, verb: str = "g", precision: int | None = None) -> str:
     """A float by a verb, `%v` and `%g` without a precision by as few digits as tell it apart."""
-    if math.isnan(value):
-        return "NaN"
-    if math.isinf(value):
-        return "+Inf" if value > 0 else "-Inf"
+    if not math.isfinite(value):
+        return general(value)
     if precision is None and verb in "gG":
-        return _shortest(value) if verb == "g" else _shortest(value).upper()
+        return general(value) if verb == "g" else general(value).upper()
     return _two_digits(f"%.{6 if precision is None else precision}{verb}" % value)
-
-
-def _shortest(value: float) -> str:
-    sign, text = ("-", repr(value)[1:]) if math.copysign(1.0, value) < 0 else ("", repr(value))
-    plain, _, power = text.partition("e")
-    whole, _, fraction = plain.partition(".")
-    digits = (whole + fraction).lstrip("0").rstrip("0")
-    if not digits:
-        return f"{sign}0"
-    # The power of ten of the first digit.
-    first = len(whole) - 1 if whole != "0" else -1 - (len(fraction) - len(fraction.lstrip("0")))
-    first += int(power or 0)
-    if first < -4 or first >= 6:
-        return _scientific(sign, digits, first)
-    if first < 0:
-        return f"{sign}0.{'0' * (-first - 1)}{digits}"
-    before, after = digits[: first + 1].ljust(first + 1, "0"), digits[first + 1 :]
-    return f"{sign}{before}{'.' + after if after else ''}"
-
-
-def _scientific(sign: str, figures: str, place: int) -> str:
-    point = "." + figures[1:] if len(figures) > 1 else ""
-    return f"{sign}{figures[0]}{point}e{'-' if place < 0 else '+'}{abs(place):02d}"
 
 
 def _two_digits(text: str) -> str:

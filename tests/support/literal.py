@@ -5,33 +5,24 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from service.domain.series import NAME, LabelPairs, Selector, canonical
-from service.query.matchers import accepts
+from service.domain.series import NAME, LabelPairs, canonical
 from service.query.promql.evaluate import Result, evaluate
+from service.query.promql.literal import STALE
+from service.query.promql.literal import Literal as InMemory
 from service.query.promql.parse import parse
 from service.query.promql.source import Source
-from service.query.promql.vectors import STALE_BITS, Samples, Steps, Vector
+from service.query.promql.vectors import Steps, Vector
 from service.storage.columns import Columns
 
-#: What a sender writes where a series ends.
-STALE = float(np.int64(STALE_BITS).view(np.float64))
+__all__ = ["STALE", "Literal", "alike", "ask", "every", "labels", "same", "table"]
 
 
-class Literal(Source):
+class Literal(InMemory):
     """Series by their canonical labels: `Literal({labels("up", job="api"): every(15, [1, 1])})`."""
 
     def __init__(self, series: Mapping[LabelPairs, Columns]) -> None:
+        super().__init__(series.items())
         self.series = series
-
-    def select(self, selector: Selector, start_ms: int, end_ms: int) -> Samples:
-        """The samples in between of the series that the selector accepts."""
-        return Samples.of(
-            [
-                (labels, columns.between(start_ms, end_ms))
-                for labels, columns in self.series.items()
-                if accepts(selector.matchers, dict(labels))
-            ]
-        )
 
 
 def labels(name: str = "", **others: str) -> LabelPairs:

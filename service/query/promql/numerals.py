@@ -15,21 +15,21 @@ def fixed(value: float) -> str:
     """Without an exponent: `0.00001`, `100000000000000000000000`, `-0`, `+Inf`, `NaN`."""
     if not math.isfinite(value):
         return _special(value)
-    return format(Decimal(repr(value)), "f").removesuffix(".0")
+    text = repr(value)
+    return (format(Decimal(text), "f") if "e" in text else text).removesuffix(".0")
 
 
 def general(value: float) -> str:
     """With an exponent where it is below -4 or above 5: `0.001`, `1e-05`, `1.5e+06`."""
     if not math.isfinite(value):
         return _special(value)
-    number = Decimal(repr(value)).normalize()
-    exponent = number.adjusted()
-    if value == 0 or -4 <= exponent < 6:
-        return fixed(value)
+    text = repr(value)
+    if "e" in text or abs(value) < 1e6:  # from 16 on Python writes exponents too
+        return text.removesuffix(".0")
+    number = Decimal(text).normalize()
     sign, digits, _ = number.as_tuple()
     head, tail = str(digits[0]), "".join(map(str, digits[1:]))
-    power = f"e{'-' if exponent < 0 else '+'}{abs(exponent):02}"
-    return f"{'-' if sign else ''}{head}{'.' if tail else ''}{tail}{power}"
+    return f"{'-' if sign else ''}{head}{'.' if tail else ''}{tail}e+{number.adjusted():02}"
 
 
 def read(text: str) -> float | None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,23 +12,8 @@ from service.query.promql.budget import Budget
 from service.query.promql.vectors import Array, Flags, Places, Samples, Vector, is_stale
 from service.storage.columns import Times
 
-#: Numbers that are laid out at once, when windows are laid out side by side.
-_AT_ONCE = 2_000_000
-#: And when they are rows: so few that they stay in the processor's cache.
+#: Numbers that are laid out at once: so few that they stay in the processor's cache.
 ROW_CELLS = 200_000
-
-
-class Block(NamedTuple):
-    """Windows laid out side by side, all of them from `first` on in the flattened order.
-
-    `t` (longest, k) milliseconds, `v` (longest, k) values and `there` (longest, k) which of them
-    are: the j-th samples of k windows are together in row j.
-    """
-
-    first: int
-    t: Times
-    v: Array
-    there: Flags
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,28 +169,6 @@ class Windows:
             longest = int(self.counts.max(initial=0))
             self._padded[name] = np.concatenate([samples, np.zeros(longest, samples.dtype)])
         return self._padded[name]
-
-    def blocks(self) -> Iterator[Block]:
-        """All windows, flattened (n * steps,), so many at once as memory bears.
-
-        For functions that must look at the samples of a window one after the other.
-        """
-        first, counts = self.first.ravel(), self.counts.ravel()
-        begin = 0
-        while begin < len(first):
-            # So many windows that the longest of them, times their number, is within bounds.
-            longest = np.maximum.accumulate(counts[begin : begin + _AT_ONCE])
-            fits = longest * np.arange(1, len(longest) + 1) <= _AT_ONCE
-            many = max(1, int(np.count_nonzero(fits)))
-            part = slice(begin, begin + many)
-            rank = np.arange(int(longest[many - 1]))[:, None]
-            there = rank < counts[part]
-            place = np.where(there, first[part] + rank, 0)
-            if len(self.t):
-                yield Block(begin, self.t[place], self.v[place], there)
-            else:
-                yield Block(begin, place, place.astype(np.float64), there)
-            begin += many
 
 
 def windows(samples: Samples, ends_ms: Times, range_ms: int, steps_ms: Times) -> Windows:
