@@ -10,6 +10,8 @@ from typing import Any
 from service.domain.errors import InvalidInput
 from service.query.promql.numerals import general
 
+#: Characters of a text that is formatted.
+TEXT_MAX = 65_536
 #: Widths and precisions beyond this are taken as this: Go allows a million.
 WIDTH_MAX = 1000
 
@@ -63,7 +65,22 @@ class Span:
 
 
 class Loose(dict[str, Any]):
-    """Names to values of any kind; one that is absent is no value at all."""
+    """Names to values of any kind; one that is absent is no value at all.
+
+    `size` is about how many characters it takes to print.
+    """
+
+    def __init__(self, values: Mapping[str, Any]) -> None:
+        super().__init__(values)
+        # Kept, for one may hold another many times over.
+        self.size = sum(len(name) + size_of(value) for name, value in values.items())
+
+
+def size_of(value: Any) -> int:
+    """About how many characters it takes to print what templates can make larger."""
+    if isinstance(value, str):
+        return len(value)
+    return value.size if isinstance(value, Loose) else 1
 
 
 def _decimal(number: int, unit: int) -> str:
@@ -143,8 +160,11 @@ def sprintln(values: Sequence[Any]) -> str:
 
 
 def sprintf(form: str, values: Sequence[Any]) -> str:
-    """The values by a form. What does not fit is said in the text, as Go says it."""
-    taken, chosen = 0, False
+    """The values by a form. What does not fit is said in the text, as Go says it.
+
+    `ValueError` for more than `TEXT_MAX` characters: a form may name a value many times.
+    """
+    taken, chosen, length = 0, False, 0
     parts: list[str] = []
     at = 0
 
@@ -172,6 +192,9 @@ def sprintf(form: str, values: Sequence[Any]) -> str:
         else:
             parts.append(_formatted(verb, values[taken], flags, wide, precise))
             taken += 1
+            length += len(parts[-1])
+            if length > TEXT_MAX:
+                raise ValueError(f"more than {TEXT_MAX} characters")
     parts.append(form[at:])
     if taken < len(values) and not chosen:
         extra = ", ".join(f"{type_name(v)}={text_of(v)}" for v in values[taken:])

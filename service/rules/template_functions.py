@@ -12,7 +12,16 @@ import re2
 
 from service.domain.durations import strict_duration_ms
 from service.domain.errors import InvalidInput
-from service.rules.go_format import Loose, Moment, Sample, Span, float_text, quoted, type_name
+from service.rules.go_format import (
+    TEXT_MAX,
+    Loose,
+    Moment,
+    Sample,
+    Span,
+    float_text,
+    quoted,
+    type_name,
+)
 from service.rules.template_registry import (
     ANY,
     SAMPLE,
@@ -97,7 +106,11 @@ def _replaced(_: Surroundings, pattern: str, replacement: str, text: str) -> str
     except CallFailed as failed:
         raise CallFailed(f"regexp: Compile(`{pattern}`): {failed}") from failed
 
+    room = TEXT_MAX
+
     def written(found: Any) -> str:
+        nonlocal room
+
         def reference(mark: re.Match[str]) -> str:
             name = mark[1] or mark[2]
             if name is None:
@@ -107,7 +120,11 @@ def _replaced(_: Surroundings, pattern: str, replacement: str, text: str) -> str
                 return (found.group(int(name)) or "") if inside else ""
             return (found.group(name) or "") if name in compiled.groupindex else ""
 
-        return _REFERENCE.sub(reference, replacement)
+        replaced = _REFERENCE.sub(reference, replacement)
+        room -= len(replaced)
+        if room < 0:
+            raise CallFailed(f"more than {TEXT_MAX} characters")
+        return replaced
 
     return str(compiled.sub(written, text))
 

@@ -1,10 +1,10 @@
 """What templates of alerts can call: functions with the types that they take."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from service.rules.go_format import Sample
+from service.rules.go_format import TEXT_MAX, Sample, size_of
 
 
 class CallFailed(Exception):  # it becomes a line of the template's error
@@ -52,6 +52,16 @@ def function(name: str, *takes: str, rest: str = "") -> Callable[[Call], Call]:
 def fits(kind: str, value: Any) -> bool:
     """Whether a value can be passed where a kind is taken."""
     return kind == ANY or isinstance(value, _KINDS[kind])
+
+
+def called(function: Function, around: Surroundings, values: Sequence[Any]) -> Any:
+    """What a function gives; `CallFailed`, also where text would grow without end."""
+    if sum(map(size_of, values)) > TEXT_MAX:
+        raise CallFailed(f"more than {TEXT_MAX} characters")
+    try:
+        return function.call(around, *values)
+    except (ValueError, OverflowError) as error:
+        raise CallFailed(str(error)) from error
 
 
 def is_true(value: Any) -> bool:

@@ -10,7 +10,7 @@ from functools import lru_cache
 from typing import Any
 
 from service.rules import template_builtins, template_functions
-from service.rules.go_format import Loose, Sample, quoted, text_of, type_name
+from service.rules.go_format import TEXT_MAX, Loose, Sample, quoted, text_of, type_name
 from service.rules.template_nodes import (
     Action,
     Branch,
@@ -33,6 +33,7 @@ from service.rules.template_registry import (
     CallFailed,
     Function,
     Surroundings,
+    called,
     fits,
     is_true,
 )
@@ -40,7 +41,6 @@ from service.rules.template_tokens import TemplateProblem
 
 #: What expanding one template may cost.
 STEPS_MAX = 100_000
-TEXT_MAX = 65_536
 QUERIES_MAX = 50
 _CALLS_MAX = 50
 
@@ -348,11 +348,9 @@ class _Run:
                 raise self._failed(name, _wrong_type(kind, final))
             values.append(final)
         try:
-            return function.call(self._around, *values)
+            return called(function, self._around, values)
         except CallFailed as failed:
             raise self._failed(command, f"error calling {name}: {failed}") from failed
-        except (ValueError, OverflowError) as error:
-            raise self._failed(command, f"error calling {name}: {error}") from error
 
     def _argument(self, arg: Operand, kind: str, dot: Any) -> Any:
         value = self._operand(arg, dot)

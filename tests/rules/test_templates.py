@@ -162,6 +162,10 @@ def test_what_is_no_template_is_said(text: str, reason: str) -> None:
         ('{{ range 1000 }}{{ query "up" }}{{ end }}', "a template may ask 50 queries"),
         ('{{ define "t" }}{{ template "t" }}{{ end }}{{ template "t" }}', "more than 50 templates"),
         ('{{ printf "%999999999d" 1 | len }}', ""),
+        ('{{ $x := "aa" }}{{ range 60 }}{{ $x = print $x $x }}{{ end }}', "more than 65536"),
+        ("{{ $x := args 1 }}{{ range 60 }}{{ $x = args $x $x }}{{ end }}{{ $x }}", "more than 65536"),
+        ('{{ printf "' + "%[1]s" * 80 + '" (printf "%1000d" 1) }}', "more than 65536"),
+        ('{{ $x := printf "%1000d" 1 }}{{ reReplaceAll "" $x $x }}', "more than 65536"),
     ],
 )
 def test_work_is_bounded(text: str, reason: str) -> None:
