@@ -1,5 +1,6 @@
 """Prometheus' HTTP API: the rules in force and the alerts that are open."""
 
+import asyncio
 from collections import defaultdict
 from typing import Any
 
@@ -38,7 +39,11 @@ _RULES = {
 async def alerts(request: Request, principal: Reader) -> Response:
     """Those that are pending or firing."""
     found = await _open(request, tenant_of(principal))
-    return answered(succeeded(msgspec.json.encode({"alerts": [_alert(each) for each in found]})))
+
+    def written() -> bytes:
+        return succeeded(msgspec.json.encode({"alerts": [_alert(each) for each in found]}))
+
+    return answered(await asyncio.to_thread(written))
 
 
 @router.get(
@@ -65,32 +70,38 @@ async def rules(request: Request, principal: Reader) -> Response:
     for alert in await _open(request, tenant):
         opened[alert.rule_id].append(alert)
     errors = await parts.rule_health.errors(tenant)
-    groups: dict[bool, list[dict[str, Any]]] = {True: [], False: []}
-    for rule in await parts.rules_of(tenant):
-        labels = _labels(rule)
-        chosen = not selectors or any(accepts(s.matchers, labels) for s in selectors)
-        if rule.enabled and kind != "record" and chosen and (not names or rule.name in names):
-            shown = _rule(rule, opened[rule.id], errors.get(rule.id))
-            if form.text("exclude_alerts").lower() in ("1", "t", "true"):
-                del shown["alerts"]
-            groups[rule.from_file].append(shown)
+    every = await parts.rules_of(tenant)
+    bare = form.text("exclude_alerts").lower() in ("1", "t", "true")
     places = {True: ("file", parts.rules_file.book.source), False: ("api", "api")}
-    answer = [
-        {
-            "name": name,
-            "file": file,
-            "rules": groups[from_file],
-            "interval": parts.settings.alert_evaluation_interval,
-            "limit": 0,
-            "evaluationTime": 0,
-            "lastEvaluation": _NEVER,
-        }
-        for from_file, (name, file) in places.items()
-        if groups[from_file]
-        and name in (form.every("rule_group[]") or [name])
-        and file in (form.every("file[]") or [file])
-    ]
-    return answered(succeeded(msgspec.json.encode({"groups": answer})))
+
+    def written() -> bytes:
+        groups: dict[bool, list[dict[str, Any]]] = {True: [], False: []}
+        for rule in every:
+            labels = _labels(rule)
+            chosen = not selectors or any(accepts(s.matchers, labels) for s in selectors)
+            if rule.enabled and kind != "record" and chosen and (not names or rule.name in names):
+                shown = _rule(rule, opened[rule.id], errors.get(rule.id))
+                if bare:
+                    del shown["alerts"]
+                groups[rule.from_file].append(shown)
+        answer = [
+            {
+                "name": name,
+                "file": file,
+                "rules": groups[from_file],
+                "interval": parts.settings.alert_evaluation_interval,
+                "limit": 0,
+                "evaluationTime": 0,
+                "lastEvaluation": _NEVER,
+            }
+            for from_file, (name, file) in places.items()
+            if groups[from_file]
+            and name in (form.every("rule_group[]") or [name])
+            and file in (form.every("file[]") or [file])
+        ]
+        return succeeded(msgspec.json.encode({"groups": answer}))
+
+    return answered(await asyncio.to_thread(written))
 
 
 async def _open(request: Request, tenant: str) -> list[Alert]:

@@ -108,6 +108,20 @@ async def test_as_many_rules_as_the_quota_says_and_no_more(
     await rule_store.create("acme", body("room again"), "x")
 
 
+async def test_rules_are_listed_anew_also_when_a_slower_clock_made_them(
+    rule_store: RuleStore, database: Database, clock: ManualClock
+) -> None:
+    behind = ManualClock(clock.now() - 60)
+    replica = RuleStore(database, behind, 900.0, quota)
+    first = await replica.create("acme", body("A"), "x")
+    await rule_store.create("acme", body("B"), "x")
+    assert [stored.rule.name for stored in await rule_store.list("acme")] == ["A", "B"]
+    await replica.delete("acme", first.rule.id, "x")
+    await behind.advance(1)
+    await replica.create("acme", body("C"), "x")
+    assert [stored.rule.name for stored in await rule_store.list("acme")] == ["B", "C"]
+
+
 async def test_a_wrong_rule_is_not_kept(rule_store: RuleStore, database: Database) -> None:
     with pytest.raises(RuleError):
         await rule_store.create("acme", body(condition="above"), "x")
