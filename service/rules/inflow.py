@@ -50,7 +50,10 @@ class Inflows:
 
     def forget(self, tenant: str) -> None:
         """A tenant is judged elsewhere now."""
-        self._known = {name: found for name, found in self._known.items() if name[0] != tenant}
+        # From a list of names, for a thread that judges another tenant may add some meanwhile.
+        for name in list(self._known):
+            if name[0] == tenant:
+                self._known.pop(name, None)
 
 
 def _usual_step(sight: Sight, series: Series) -> float | None:

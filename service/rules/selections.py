@@ -5,6 +5,9 @@ from collections.abc import Iterable, Mapping
 from service.domain.series import MatchType, Selector, Series
 from service.query.matchers import matches
 
+#: Selections of a tenant that are remembered, and series of all of them together.
+SELECTIONS_MAX, SERIES_MAX = 20_000, 5_000_000
+
 
 class SeriesIndex:
     """Remembers which series a selector accepts; of series that come it looks at those alone.
@@ -30,13 +33,12 @@ class SeriesIndex:
 class _Selections:
     """The selections of one tenant over one set of series."""
 
-    _MOST = 20_000
-
     def __init__(self, known: Mapping[int, Series]) -> None:
         self._known, self._size = known, len(known)
         self._by_pair: dict[tuple[str, str], list[Series]] = {}
         self._all: list[Series] = []
         self._selected: dict[Selector, list[Series]] = {}
+        self._held = 0
         self._take(known.values())
 
     def follows(self, known: Mapping[int, Series]) -> bool:
@@ -51,6 +53,7 @@ class _Selections:
         for selector, selected in self._selected.items():
             if more := _matching(selector, new):
                 self._selected[selector] = selected + more
+                self._held += len(more)
         return True
 
     def _take(self, new: Iterable[Series]) -> None:
@@ -62,9 +65,11 @@ class _Selections:
     def select(self, selector: Selector) -> list[Series]:
         selected = self._selected.get(selector)
         if selected is None:
-            if len(self._selected) >= self._MOST:
+            if len(self._selected) >= SELECTIONS_MAX or self._held >= SERIES_MAX:
                 self._selected.clear()
+                self._held = 0
             selected = self._selected[selector] = self._find(selector)
+            self._held += len(selected)
         return selected
 
     def _find(self, selector: Selector) -> list[Series]:

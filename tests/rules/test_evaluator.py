@@ -212,7 +212,11 @@ def test_ten_thousand_series_in_a_second(head: Head, fields: dict[str, Any]) -> 
     assert min(took) < 1.0
 
 
-def test_series_that_come_and_go_are_selected_as_without_a_memory() -> None:
+@pytest.mark.parametrize("most", [5_000_000, 4])
+def test_series_that_come_and_go_are_selected_as_without_a_memory(
+    monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    monkeypatch.setattr("service.rules.selections.SERIES_MAX", most)
     index, names = SeriesIndex(), ("cpu", "memory", "cpu:anomaly_score", "disk")
     every = [Series.of(name, {"host": f"h{n}"}) for n in range(6) for name in names]
     selectors = [
