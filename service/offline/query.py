@@ -27,6 +27,8 @@ from service.query.promql.vectors import Steps
 _STEPS = 240
 _STEPS_MAX = 11_000
 _HOUR_MS = 3_600_000
+#: Seconds since 1970 that a time may be, of either sign: three thousand years.
+_TIME_MAX = 1e11
 #: Lengths of a step that people like to read, in milliseconds.
 _ROUND_MS = [
     *(1000 * s for s in (1, 2, 5, 10, 15, 30)),
@@ -162,9 +164,13 @@ def _time(text: str, option: str, now_ms: int) -> int:
         if word.startswith("-") and not word[1:].replace(".", "").isdigit():
             return now_ms - round(parse_duration(word[1:]) * 1000)
         try:
-            return round(float(word) * 1000)
-        except (ValueError, OverflowError):
+            seconds = float(word)
+        except ValueError:
             moment = datetime.fromisoformat(word)
+        else:
+            if not -_TIME_MAX <= seconds <= _TIME_MAX:
+                raise InvalidInput("beyond all times")
+            return round(seconds * 1000)
     except (InvalidInput, ValueError) as error:
         raise InvalidInput(
             f"{option} is Unix seconds, ISO 8601, now, or -2h for two hours ago, not {text!r}"

@@ -106,6 +106,8 @@ def test_names_are_made_to_fit() -> None:
         (("cpu", "--time", "0", "--step", "1m"), "--time asks at one time"),
         (("cpu", "--start", "20", "--end", "10"), "--end is before --start"),
         (("cpu", "--time", "yesterday"), "--time is Unix seconds"),
+        (("cpu", "--start", "0", "--end", "1e300"), "--end is Unix seconds"),
+        (("cpu[1e300]",), "is either too big or NaN"),
         (("cpu", "--step", "0"), "--step takes time"),
         (("cpu", "--step", "1ms", "--start", "0"), "more than 11,000 steps"),
         (("cpu[5m]", "--step", "1m"), "invalid expression type"),
