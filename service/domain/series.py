@@ -31,6 +31,11 @@ DERIVED = (
 LabelPairs = tuple[tuple[str, str], ...]
 
 
+def label_value(labels: LabelPairs, name: str) -> str:
+    """The value of a label, empty if absent."""
+    return next((value for key, value in labels if key == name), "")
+
+
 class MetricType(StrEnum):
     """What the sender says the numbers are."""
 
@@ -87,7 +92,7 @@ class Series:
 
     def label(self, name: str) -> str:
         """The value of a label, empty if absent."""
-        return next((value for key, value in self.labels if key == name), "")
+        return label_value(self.labels, name)
 
     @property
     def tags(self) -> dict[str, str]:

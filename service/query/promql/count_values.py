@@ -3,12 +3,12 @@
 import numpy as np
 
 from service.domain.errors import Unprocessable
-from service.domain.series import NAME, LabelPairs
+from service.domain.series import NAME
 from service.query.promql.budget import QueryTooDear
 from service.query.promql.expressions import Aggregate
 from service.query.promql.grouping import numbered, with_labels, without_labels
 from service.query.promql.numerals import fixed
-from service.query.promql.vectors import Vector
+from service.query.promql.vectors import Vector, with_label
 
 #: Values that the answer may hold: each value that occurs is a series of its own.
 _POINTS_MAX = 20_000_000
@@ -50,10 +50,6 @@ def count_values(expr: Aggregate, vector: Vector, label: str) -> Vector:
     if not hidden:
         texts = [fixed(number) for number in distinct.view(np.float64).tolist()]
         which = (pairs % max(1, len(distinct))).tolist()
-        labels = [_with(pairs, label, texts[i]) for pairs, i in zip(labels, which, strict=True)]
+        labels = [with_label(one, label, texts[i]) for one, i in zip(labels, which, strict=True)]
     order = np.argsort(first, kind="stable")
     return Vector(labels, counts.astype(np.float64), counts > 0).rows(order)
-
-
-def _with(labels: LabelPairs, name: str, value: str) -> LabelPairs:
-    return tuple(sorted((*labels, (name, value))))

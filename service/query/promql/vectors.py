@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.domain.errors import Unprocessable
-from service.domain.series import NAME, LabelPairs
+from service.domain.series import NAME, LabelPairs, label_value
 from service.storage.columns import Columns, Times
 
 Array = NDArray[np.float64]
@@ -120,6 +120,12 @@ def nameless(labels: LabelPairs) -> LabelPairs:
     return tuple(pair for pair in labels if pair[0] != NAME)
 
 
+def with_label(labels: LabelPairs, name: str, value: str) -> LabelPairs:
+    """The labels with one of them set; an empty value takes it away."""
+    others = [pair for pair in labels if pair[0] != name]
+    return tuple(sorted([*others, (name, value)])) if value else tuple(others)
+
+
 def without_names(vector: Vector) -> Vector:
     """The same without names; `Unprocessable` if two series are the same then, at one step."""
     return merged(Vector(list(map(nameless, vector.labels)), vector.values, vector.present))
@@ -148,7 +154,7 @@ def merged(vector: Vector) -> Vector:
 
 def written(labels: LabelPairs) -> str:
     """Labels as Prometheus writes them: `name{a="b"}`."""
-    name = next((value for key, value in labels if key == NAME), "")
+    name = label_value(labels, NAME)
     pairs = ", ".join(f'{key}="{_escaped(value)}"' for key, value in labels if key != NAME)
     return f"{name}{{{pairs}}}" if pairs or not name else name
 

@@ -8,12 +8,12 @@ from typing import NamedTuple, cast
 
 import numpy as np
 
-from service.domain.series import NAME, LabelPairs
+from service.domain.series import NAME, LabelPairs, label_value
 from service.query.promql.budget import Notes
 from service.query.promql.functions.over_time import warn_of_quantile
 from service.query.promql.functions.registry import Asked, Value, function
 from service.query.promql.numerals import in_open_metrics, read
-from service.query.promql.vectors import Array, Flags, Vector, merged, nameless
+from service.query.promql.vectors import Array, Flags, Vector, merged, nameless, with_label
 
 _BOUND = "le"
 #: Counts that differ by less, relatively, differ by rounding.
@@ -38,7 +38,7 @@ def _histograms(vector: Vector, notes: Notes) -> Iterator[Buckets]:
     """The histograms of a vector; series without a bound are left out and warned of."""
     histograms: dict[LabelPairs, list[tuple[float, int]]] = {}
     for row, labels in enumerate(vector.labels):
-        text = next((value for key, value in labels if key == _BOUND), "")
+        text = label_value(labels, _BOUND)
         bound = read(text)
         if bound is not None:
             rest = tuple(pair for pair in labels if pair[0] != _BOUND)
@@ -62,7 +62,7 @@ def _histograms(vector: Vector, notes: Notes) -> Iterator[Buckets]:
 
 
 def _warn_of_bound(labels: LabelPairs, text: str, notes: Notes) -> None:
-    name = next((value for key, value in labels if key == NAME), "")
+    name = label_value(labels, NAME)
     notes.warn(
         f'bucket label "{_BOUND}" is missing or has a malformed value of "{text}"'
         + (f' for metric name "{name}"' if name else "")
@@ -173,14 +173,10 @@ def _histogram_quantiles(asked: Asked, args: Sequence[Value]) -> Value:
             _inform_of(forced, asked.notes)
             for each in np.unique(q).tolist():
                 text = in_open_metrics(each)
-                labels = [_with(pairs, label, text) for pairs in buckets.labels]
+                labels = [with_label(pairs, label, text) for pairs in buckets.labels]
                 at = np.isnan(q) if np.isnan(each) else q == each
                 found.append((labels, values, there & at))
     return merged(_together(found, asked.steps.count))
-
-
-def _with(labels: LabelPairs, name: str, value: str) -> LabelPairs:
-    return tuple(sorted([*(pair for pair in labels if pair[0] != name), (name, value)]))
 
 
 def _inform_of(forced: Flags, notes: Notes) -> None:

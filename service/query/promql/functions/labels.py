@@ -7,11 +7,11 @@ from typing import cast
 import re2
 
 from service.domain.errors import InvalidInput, Unprocessable
-from service.domain.series import LabelPairs
+from service.domain.series import label_value
 from service.query.matchers import compiled
 from service.query.promql.budget import QueryTooDear
 from service.query.promql.functions.registry import Asked, Value, function
-from service.query.promql.vectors import Vector, merged
+from service.query.promql.vectors import Vector, merged, with_label
 
 #: What Go's templates know: a dollar, `$name` as long as it goes, `${name}`.
 _PLACEHOLDER = re.compile(r"\$(?:(\$)|(\w+)|\{(\w+)\})")
@@ -34,11 +34,11 @@ def _label_replace(asked: Asked, args: Sequence[Value]) -> Value:
     room = _WRITTEN_MAX
     for i, pairs in enumerate(labels):
         asked.budget.check()
-        found = expression.fullmatch(_value(pairs, source))
+        found = expression.fullmatch(label_value(pairs, source))
         if found is not None:
             value = _expanded(template, found)
             room = _remaining(room, len(value))
-            labels[i] = _with(pairs, target, value)
+            labels[i] = with_label(pairs, target, value)
     return merged(Vector(labels, vector.values, vector.present))
 
 
@@ -53,9 +53,9 @@ def _label_join(asked: Asked, args: Sequence[Value]) -> Value:
     room = _WRITTEN_MAX
     for pairs in vector.labels:
         asked.budget.check()
-        values = [_value(pairs, source) for source in sources]
+        values = [label_value(pairs, source) for source in sources]
         room = _remaining(room, sum(map(len, values)) + len(separator) * len(values))
-        labels.append(_with(pairs, target, separator.join(values)))
+        labels.append(with_label(pairs, target, separator.join(values)))
     return merged(Vector(labels, vector.values, vector.present))
 
 
@@ -77,16 +77,6 @@ def _remaining(room: int, length: int) -> int:
             f"{_WRITTEN_MAX:,} of all series together"
         )
     return room - length
-
-
-def _value(pairs: LabelPairs, name: str) -> str:
-    return next((value for key, value in pairs if key == name), "")
-
-
-def _with(pairs: LabelPairs, name: str, value: str) -> LabelPairs:
-    """The labels with one of them set; an empty value takes it away."""
-    others = [pair for pair in pairs if pair[0] != name]
-    return tuple(sorted([*others, (name, value)])) if value else tuple(others)
 
 
 def _expanded(template: str, found: "re2._Match[str]") -> str:

@@ -5,7 +5,7 @@ from typing import cast
 
 import numpy as np
 
-from service.domain.series import NAME
+from service.domain.series import NAME, label_value
 from service.query.promql.functions.registry import Asked, Value, function
 from service.query.promql.vectors import Array, Flags, Places, without_names
 from service.query.promql.windows import Windows
@@ -67,7 +67,7 @@ def _extrapolated(asked: Asked, windows: Windows, *, counter: bool, per_second: 
 def _inform(asked: Asked, windows: Windows, answered: Places) -> None:
     """Say which of the series with an answer, by place, are perhaps no counters."""
     for i in answered.tolist():
-        name = next((value for key, value in windows.labels[i] if key == NAME), "")
+        name = label_value(windows.labels[i], NAME)
         if name and not name.endswith(_COUNTERS):
             asked.notes.inform(
                 "metric might not be a counter, name does not end in _total/_sum/_count/_bucket: "
