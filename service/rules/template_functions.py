@@ -289,7 +289,8 @@ def _humanize_percentage(_: Surroundings, number: Any) -> str:
     return f"{_four(_float(number) * 100)}%"
 
 
-def _moment(value: float) -> Moment:
+def _nanoseconds(value: float) -> int:
+    """Seconds as Go's integer."""
     if not math.isfinite(value):
         raise CallFailed("value is NaN or Inf")
     if abs(value) * 1e9 >= 2**63:
@@ -297,8 +298,13 @@ def _moment(value: float) -> Moment:
             f"{float_text(value)} cannot be represented as a nanoseconds timestamp since it "
             "overflows int64"
         )
-    nanoseconds = int(value * 1e9)
-    return Moment(int(nanoseconds / 1_000_000) if nanoseconds < 0 else nanoseconds // 1_000_000)
+    return int(value * 1e9)
+
+
+def _moment(value: float) -> Moment:
+    nanoseconds = _nanoseconds(value)
+    milliseconds = abs(nanoseconds) // 1_000_000
+    return Moment(-milliseconds if nanoseconds < 0 else milliseconds)
 
 
 @function("humanizeTimestamp", ANY)
@@ -314,15 +320,7 @@ def _to_time(_: Surroundings, number: Any) -> Moment:
 
 @function("toDuration", ANY)
 def _to_duration(_: Surroundings, number: Any) -> Span:
-    value = _float(number)
-    if not math.isfinite(value):
-        raise CallFailed("value is NaN or Inf")
-    if abs(value) * 1e9 >= 2**63:
-        raise CallFailed(
-            f"{float_text(value)} cannot be represented as a nanoseconds timestamp since it "
-            "overflows int64"
-        )
-    return Span(int(value * 1e9))
+    return Span(_nanoseconds(_float(number)))
 
 
 @function("now")

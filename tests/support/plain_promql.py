@@ -37,7 +37,8 @@ def groups(instant: Instant, labels: Sequence[str], *, without: bool) -> dict[La
     return found
 
 
-def _plus(total: float, lost: float, x: float) -> tuple[float, float]:
+def plus(total: float, lost: float, x: float) -> tuple[float, float]:
+    """One step of a compensated sum (Neumaier): the total and what it has lost."""
     after = total + x
     if math.isinf(after):
         return after, 0.0
@@ -50,7 +51,7 @@ def total(values: list[float]) -> float:
     """Their sum, compensated (Neumaier)."""
     so_far, lost = values[0], 0.0
     for value in values[1:]:
-        so_far, lost = _plus(so_far, lost, value)
+        so_far, lost = plus(so_far, lost, value)
     return so_far + lost
 
 
@@ -59,14 +60,14 @@ def mean(values: list[float]) -> float:
     so_far, lost, average, turned = values[0], 0.0, values[0], False
     for count, value in enumerate(values[1:], 2):
         if not turned:
-            after, rest = _plus(so_far, lost, value)
+            after, rest = plus(so_far, lost, value)
             if not math.isinf(after):
                 so_far, lost = after, rest
                 continue
             turned = True
             average, lost = so_far / (count - 1), lost / (count - 1)
         share = (count - 1) / count
-        average, lost = _plus(share * average, share * lost, value / count)
+        average, lost = plus(share * average, share * lost, value / count)
     if turned:
         return average + lost
     return so_far / len(values) + lost / len(values)

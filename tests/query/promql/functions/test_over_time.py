@@ -17,6 +17,7 @@ from service.query.promql.vectors import Samples
 from service.query.promql.windows import windows
 from service.storage.columns import Columns
 from tests.support.literal import STALE, Literal, ask, every, labels, same, table
+from tests.support.plain_promql import plus
 
 NAN, INF = math.nan, math.inf
 VALUES = st.one_of(
@@ -26,19 +27,10 @@ VALUES = st.one_of(
 )
 
 
-def _add(total: float, lost: float, x: float) -> tuple[float, float]:
-    after = total + x
-    if math.isinf(after):
-        return after, 0.0
-    if abs(total) >= abs(x):
-        return after, lost + ((total - after) + x)
-    return after, lost + ((x - after) + total)
-
-
 def _sum(values: list[float]) -> float:
     total = lost = 0.0
     for x in values:
-        total, lost = _add(total, lost, x)
+        total, lost = plus(total, lost, x)
     return total if math.isinf(total) else total + lost
 
 
@@ -47,14 +39,14 @@ def _average(values: list[float]) -> float:
     incremental = False
     for count, x in enumerate(values[1:], 2):
         if not incremental:
-            after = _add(total, lost, x)
+            after = plus(total, lost, x)
             if not math.isinf(after[0]):
                 total, lost = after
                 continue
             incremental = True
             mean, lost = total / (count - 1), lost / (count - 1)
         share = (count - 1) / count
-        mean, lost = _add(share * mean, share * lost, x / count)
+        mean, lost = plus(share * mean, share * lost, x / count)
     return mean + lost if incremental else total / len(values) + lost / len(values)
 
 
@@ -62,8 +54,8 @@ def _variance(values: list[float]) -> float:
     mean = mean_lost = total = lost = 0.0
     for count, x in enumerate(values, 1):
         distance = x - (mean + mean_lost)
-        mean, mean_lost = _add(mean, mean_lost, distance / count)
-        total, lost = _add(total, lost, distance * (x - (mean + mean_lost)))
+        mean, mean_lost = plus(mean, mean_lost, distance / count)
+        total, lost = plus(total, lost, distance * (x - (mean + mean_lost)))
     return (total + lost) / len(values)
 
 
@@ -149,7 +141,7 @@ def test_sums_of_rows_are_sums_of_terms(rows: list[list[float]]) -> None:
     for row, t, c in zip(rows, total.tolist(), lost.tolist(), strict=True):
         expected, taken = row[0], 0.0
         for x in row[1:]:
-            expected, taken = _add(expected, taken, x)
+            expected, taken = plus(expected, taken, x)
         assert same(t, expected)
         assert not math.isfinite(t) or same(c, taken)
 
