@@ -22,7 +22,10 @@ from service.query.promql.evaluate import evaluate
 from service.query.promql.literal import Literal
 from service.query.promql.parse import parse
 from service.query.promql.vectors import Steps
+from service.rules import functions
 
+#: What models add to the language enters itself.
+_ENTERED = (functions,)
 #: Steps that a range has if nobody says how long one is, and so many it may have.
 _STEPS = 240
 _STEPS_MAX = 11_000

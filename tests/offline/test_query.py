@@ -1,6 +1,8 @@
 """`offbeat query` over CSV files and of a running service."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +80,12 @@ def test_what_detect_wrote_is_named_as_in_the_service(tmp_path: Path) -> None:
     assert asked("plays:alert", "--data", tmp_path)["result"][0]["value"][1] == "1"
     (one,) = asked("plays:expected_upper", "--data", tmp_path)["result"]
     assert one["value"][1] == "6"  # an empty field is no sample
+
+
+def test_a_program_of_its_own_knows_the_functions_of_models() -> None:
+    known = "import service.offline.query as q; print(q.parse('anomalous(cpu)').name)"
+    ran = subprocess.run([sys.executable, "-c", known], capture_output=True, text=True, check=True)
+    assert ran.stdout == "anomalous\n"
 
 
 def test_without_a_value_column_every_column_of_numbers_is_a_metric(tmp_path: Path) -> None:
