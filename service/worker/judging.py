@@ -224,6 +224,7 @@ class Judging:
                     factors=self._w.feedback.factors(tenant, rule.id),
                     confidence=confidence,
                     firing=firing.get(rule.id, ()),
+                    public_url=settings.public_url,
                 )
             except OffbeatError as error:  # of the rule, or of what it meets: people are told
                 found.append((rule, error))
