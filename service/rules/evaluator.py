@@ -15,6 +15,7 @@ from service.query.promql.vectors import Steps, Vector, is_stale
 from service.rules.anomalies import Confidence
 from service.rules.asking import asked
 from service.rules.changes import ChangesSeen
+from service.rules.course import SERIES_MAX, compared, courses_until
 from service.rules.functions import ANOMALOUS, Judging
 from service.rules.head_source import HeadSource
 from service.rules.inflow import Inflows
@@ -23,6 +24,10 @@ from service.rules.plans import Plan, Plans
 from service.rules.selections import SeriesIndex
 from service.rules.sight import UNKNOWN, HeadReader, Verdict, finite
 from service.rules.templates import AlertData, expand_all
+from service.storage.columns import Columns
+
+#: How far back the picture of an alert goes that an expression raised.
+_COURSE_SECONDS = 7200.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +38,8 @@ class Judgement:
     the expression, None if there is none or it is no number. `labels`, those of the alert, and
     `expectation`, which completes "it is 0.12, …", are empty unless active. `held` says why what
     meets the rule alerts nobody; `active` is None then. `note` says what the rule cannot see of it.
-    `annotations` are the rule's with their templates expanded, for a series whose alert may begin.
+    `annotations` are the rule's with their templates expanded, for a series whose alert may begin;
+    then `course` is how the value went before, where it is that of no series.
     """
 
     series: Series
@@ -44,6 +50,7 @@ class Judgement:
     held: str = ""
     note: str = ""
     annotations: Mapping[str, str] = field(default_factory=dict)
+    course: Columns | None = field(default=None, compare=False)
 
 
 @dataclass(slots=True)
@@ -112,6 +119,7 @@ def evaluate(
     breaking = _Breaking(plan, source, now_ms, settings, verdicts, firing, public_url)
     found = _values(value) if isinstance(value, Vector) else {}
     if plan.judged is None:
+        breaking.courses.update(_courses(plan, source, now_ms, settings, found, firing))
         return [breaking.judgement(_series(source, labels), v) for labels, v in found.items()]
     if not plan.filters:
         verdicts |= _seen(plan, source, now_ms, lookback_ms)
@@ -157,6 +165,7 @@ class _Breaking:
     verdicts: Mapping[int, Verdict]
     firing: Collection[str]
     public_url: str
+    courses: dict[LabelPairs, Columns] = field(default_factory=dict)
 
     def judgement(self, series: Series, value: float) -> Judgement:
         """That it does, and why."""
@@ -169,12 +178,29 @@ class _Breaking:
         labels = {**dict(series.labels), **own, "alertname": rule.name}
         if verdict is None or not verdict.active:
             verdict = Verdict(True, finite(value), self.plan.said)
-        return Judgement(series, labels, *verdict, annotations)
+        course = self.courses.get(series.labels)
+        return Judgement(series, labels, *verdict, annotations, course)
 
     def _expanded(self, texts: Mapping[str, str], series: Series, value: float) -> dict[str, str]:
         data = AlertData(dict(series.labels), value, external_url=self.public_url)
         query = asked(self.source, self.now_ms, self.settings)
         return expand_all(texts, self.plan.rule.name, data, self.now_ms, query)
+
+
+def _courses(
+    plan: Plan,
+    source: HeadSource,
+    now_ms: int,
+    settings: Settings,
+    found: Mapping[LabelPairs, float],
+    firing: Collection[str],
+) -> dict[LabelPairs, Columns]:
+    """How the values went that break an expression, for alerts that may begin now."""
+    part = compared(plan.expr)
+    begins = any(f"{series_id(labels):016x}" not in firing for labels in found)
+    if part is None or not begins or len(found) > SERIES_MAX:
+        return {}
+    return courses_until(part, source, now_ms, _COURSE_SECONDS, settings)
 
 
 def _well(series: Series, verdict: Verdict) -> Judgement:

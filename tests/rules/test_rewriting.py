@@ -128,6 +128,10 @@ def test_an_expression_over_many_series_has_an_alert_for_each_answer() -> None:
     (found,) = evaluate(rule, TENANT, head, NOW)
     assert (found.active, found.value, found.expectation) == (True, 7.0, "above 5")
     assert found.labels == {"job": "x", "team": "web", "alertname": "Odd"}
+    assert found.course is not None
+    assert found.course.v.tolist() == [7.0]
+    (again,) = evaluate(rule, TENANT, head, NOW, firing={found.series.hex})
+    assert again.course is None
     rule = replace(rule, expr="sum by (job) (load) > on () group_left () avg(load)")
     said = {j.series.label("job"): j.expectation for j in evaluate(rule, TENANT, head, NOW)}
     assert said == {"x": "which meets sum by (job) (load) > on () group_left () avg(load)"}
