@@ -178,10 +178,11 @@ async def test_an_alert_of_an_expression_shows_what_is_compared(
         await seed.put(Series.of("load", {"job": "web", "host": host}), t, np.arange(len(t)))
     rule = rule_on("load", Condition.EXPR, id="r7", expr="sum by (job) (load) > 100")
     answer = Series(series_id((("job", "web"),)), (("job", "web"),))
-    await seed.alert("Odd", answer, rule_id="r7")
+    await seed.alert("Odd", answer, rule_id="r7", value=238.0, expectation="above 100")
     page = await overview_of(seed, clock, settings, (rule,)).for_tenant("acme")
     (card,) = page.alerts
     assert card.place == "web"
+    assert (card.why[0].head, card.why[0].text) == ("What", "238, above 100")
     assert card.chart is not None
     assert card.chart.threshold == 100.0
     assert card.chart.v[-1] == 2.0 * (len(t) - 1)
