@@ -75,6 +75,11 @@ def parse(text: str) -> Expr:
     return _turned(_tree(text))
 
 
+def prettified(text: str) -> str:
+    """An expression that `parse` accepts, as it is best read."""
+    return str(_tree(text).prettify())
+
+
 def _tree(text: str) -> Any:
     try:
         return promql_parser.parse(respelt(text))
