@@ -85,6 +85,7 @@ def evaluate(
     factors: Mapping[str, float] | None = None,
     firing: Collection[str] = (),
     public_url: str = "",
+    well_too: bool = True,
 ) -> list[Judgement]:
     """What is to be said of series; nothing for a rule that is disabled.
 
@@ -93,6 +94,7 @@ def evaluate(
     what is said with too little of it alerts nobody. Without it, all of them are trusted. `factors`
     are what feedback has moved the rule's anomaly threshold by, by fingerprint; `firing` those
     whose alert of this rule fires. `public_url` is what templates link to.
+    Without `well_too` a series of which there is nothing to tell is left out: no alert needs it.
 
     Raises `OffbeatError` for an expression that cannot be answered over these samples.
     """
@@ -118,7 +120,7 @@ def evaluate(
     value = evaluate_expression(plan.expr, source, Steps(now_ms, now_ms), settings).value
     breaking = _Breaking(plan, source, now_ms, settings, verdicts, firing, public_url)
     found = _values(value) if isinstance(value, Vector) else {}
-    if plan.judged is None:
+    if plan.judged is None or not (well_too or plan.filters):
         breaking.courses.update(_courses(plan, source, now_ms, settings, found, firing))
         return [breaking.judgement(_series(source, labels), v) for labels, v in found.items()]
     if not plan.filters:
@@ -198,7 +200,7 @@ def _courses(
     """How the values went that break an expression, for alerts that may begin now."""
     part = compared(plan.expr)
     begins = any(f"{series_id(labels):016x}" not in firing for labels in found)
-    if part is None or not begins or len(found) > SERIES_MAX:
+    if part is None or plan.judged is not None or not begins or len(found) > SERIES_MAX:
         return {}
     return courses_until(part, source, now_ms, _COURSE_SECONDS, settings)
 

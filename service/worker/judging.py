@@ -226,6 +226,7 @@ class Judging:
                     confidence=confidence,
                     firing=firing.get(rule.id, ()),
                     public_url=settings.public_url,
+                    well_too=self._w.engine.concerned(tenant, rule.id),
                 )
             except OffbeatError as error:  # of the rule, or of what it meets: people are told
                 found.append((rule, error))
@@ -240,6 +241,9 @@ class Judging:
         self, tenant: str, rule: Rule, judgements: list[Judgement], now: float
     ) -> str | Exception:
         """Bring a rule's alerts to what was judged; why it says less than it might, if it does."""
+        said = held(judgements) or short(judgements)
+        if not self._w.engine.concerned(tenant, rule.id) and not any(j.active for j in judgements):
+            return said  # as nearly all rules are nearly always
         courses = {j.series.id: j.course for j in judgements if j.course is not None}
         try:
             await self._w.engine.apply(
@@ -256,7 +260,7 @@ class Judging:
         except Exception as error:
             log.exception("rule failed", tenant=tenant, rule=rule.name)
             return error
-        return held(judgements) or short(judgements)
+        return said
 
     def _chart(self, tenant: str, series: Series, courses: Mapping[int, Columns]) -> Chart | None:
         """The newest values, for the picture in a notification."""
