@@ -5,10 +5,11 @@ it. Pure: the head and the time are arguments.
 """
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from service.domain.rules import Rule
 from service.domain.series import LabelPairs, Series, series_id
+from service.query.promql.budget import Limits
 from service.query.promql.evaluate import Settings
 from service.query.promql.evaluate import evaluate as evaluate_expression
 from service.query.promql.vectors import Steps, Vector, is_stale
@@ -26,6 +27,8 @@ from service.rules.sight import UNKNOWN, HeadReader, Verdict, finite
 from service.rules.templates import AlertData, expand_all
 from service.storage.columns import Columns
 
+#: What one rule may cost: its tenant has others, and the worker other tenants.
+LIMITS = Limits(samples=5_000_000, series=100_000, points=2_000_000, seconds=2.0)
 #: How far back the picture of an alert goes that an expression raised.
 _COURSE_SECONDS = 7200.0
 
@@ -85,6 +88,7 @@ def evaluate(
     factors: Mapping[str, float] | None = None,
     firing: Collection[str] = (),
     public_url: str = "",
+    well_too: bool = True,
 ) -> list[Judgement]:
     """What is to be said of series; nothing for a rule that is disabled.
 
@@ -93,6 +97,7 @@ def evaluate(
     what is said with too little of it alerts nobody. Without it, all of them are trusted. `factors`
     are what feedback has moved the rule's anomaly threshold by, by fingerprint; `firing` those
     whose alert of this rule fires. `public_url` is what templates link to.
+    Without `well_too` a series of which there is nothing to tell is left out: no alert needs it.
 
     Raises `OffbeatError` for an expression that cannot be answered over these samples.
     """
@@ -102,7 +107,7 @@ def evaluate(
     plan = memory.plans.of(tenant, rule)
     source = HeadSource(tenant, head, memory.index)
     now_ms, lookback_ms = round(now * 1000), round(lookback_seconds * 1000)
-    settings, verdicts = Settings(lookback_ms), dict[int, Verdict]()
+    settings, verdicts = Settings(lookback_ms, limits=LIMITS), dict[int, Verdict]()
     if plan.filters:
         judging = Judging(
             HeadLook(tenant, head, memory.index, lookback_ms),
@@ -114,11 +119,11 @@ def evaluate(
             firing,
             verdicts,
         )
-        settings = Settings(lookback_ms, functions=judging.functions())
+        settings = replace(settings, functions=judging.functions())
     value = evaluate_expression(plan.expr, source, Steps(now_ms, now_ms), settings).value
     breaking = _Breaking(plan, source, now_ms, settings, verdicts, firing, public_url)
     found = _values(value) if isinstance(value, Vector) else {}
-    if plan.judged is None:
+    if plan.judged is None or not (well_too or plan.filters):
         breaking.courses.update(_courses(plan, source, now_ms, settings, found, firing))
         return [breaking.judgement(_series(source, labels), v) for labels, v in found.items()]
     if not plan.filters:
@@ -198,7 +203,7 @@ def _courses(
     """How the values went that break an expression, for alerts that may begin now."""
     part = compared(plan.expr)
     begins = any(f"{series_id(labels):016x}" not in firing for labels in found)
-    if part is None or not begins or len(found) > SERIES_MAX:
+    if part is None or plan.judged is not None or not begins or len(found) > SERIES_MAX:
         return {}
     return courses_until(part, source, now_ms, _COURSE_SECONDS, settings)
 
