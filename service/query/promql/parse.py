@@ -86,8 +86,8 @@ def _tree(text: str) -> Any:
     except ValueError as error:
         raise InvalidInput(f"{error} in {shorten(text)!r}") from error
     except BaseException as error:
-        # Rust panics at some lengths of time, with what is not even an Exception.
-        if type(error).__name__ != "PanicException":
+        # At lengths of time beyond its own bounds Rust panics, with what is not even an Exception.
+        if not isinstance(error, OverflowError) and type(error).__name__ != "PanicException":
             raise
         raise InvalidInput(f"duration out of range in {shorten(text)!r}") from error
 

@@ -3,6 +3,8 @@
 import time
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from service.domain.errors import InvalidInput
 from service.query.promql.expressions import Number, Range, Select, String, Subquery
@@ -83,7 +85,9 @@ def test_a_text_that_is_not_utf_8_is_refused(text: str) -> None:
         ("m offset -NaN", "duration out of range"),
         ("m offset 1e300", "duration out of range"),
         ("m offset -293y", "duration out of range"),
+        ("m offset -1e18", "duration out of range"),
         ("m[1e300]", "duration out of range"),
+        ("m[1e19]", "duration out of range"),
         ("m[99999999999999]", "duration out of range"),
         ("m[293y]", "duration out of range"),
         ("m[5m:1e10]", "duration out of range"),
@@ -146,3 +150,19 @@ def test_a_text_without_an_end_is_refused_at_once(begin: str) -> None:
     assert (
         time.process_time() - started < 1
     )  # each character is looked at once, not thousands of times
+
+
+_PIECES = (
+    "m", '{a="b"}', "(", ")", "[5m]", "[5m:", "[", "]", "offset", "@", "-", "+", "*", "== bool",
+    "1e300", "-1e300", "1e19", "9.3e18", "1e10", "0", "5m", "293y", "99999999999999999999y", "Inf",
+    "NaN", "1_0", "0x1F", "0e5", "1e-9", "start()", "sum by (a)", "rate", "on(a)", "group_left",
+    "fill(1)", "and", "info", "time()", '"\\xff"', '"\\xc3\\xa9', "`x`", "'y'", "#c\n", "é", "\0",
+)  # fmt: skip
+
+
+@given(st.lists(st.sampled_from(_PIECES), min_size=1, max_size=8).map(" ".join))
+def test_any_text_is_parsed_or_refused(text: str) -> None:
+    try:
+        parse(text)
+    except InvalidInput as refused:
+        assert str(refused)
