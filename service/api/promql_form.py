@@ -6,7 +6,7 @@ from urllib.parse import parse_qsl
 
 from fastapi import Request
 
-from service.domain.durations import strict_duration_ms
+from service.domain.durations import duration_ms
 from service.domain.errors import InvalidInput
 from service.domain.series import Selector
 from service.query.promql.expressions import Expr, Select
@@ -142,7 +142,7 @@ def _milliseconds(text: str) -> int:
     try:
         seconds = float(text)
     except ValueError:
-        return strict_duration_ms(text)
+        return duration_ms(text)
     if not -_TIME_MAX <= seconds <= _TIME_MAX:
         raise InvalidInput("duration out of range")
     return round(seconds * 1000)

@@ -16,11 +16,11 @@ _UNIT = {
 _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|[smhdwy])")
 _NUMBER = re.compile(r"\d+(\.\d+)?")
 _WHOLE = re.compile(rf"(?:{_PART.pattern})+")
-#: Prometheus': whole numbers, each unit once, the larger ones first.
-_STRICT = re.compile("".join(rf"(?:(\d+){unit})?" for unit in reversed(_UNIT)), re.ASCII)
-_STRICT_MS = tuple(round(1000 * seconds) for seconds in reversed(_UNIT.values()))
-#: Beyond these a duration is no length of time any more: nanoseconds of 63 bits are 292 years.
-_STRICT_MAX, _DIGITS = (1 << 63) // 1_000_000, 18
+#: As Prometheus writes them: whole numbers, each unit once, the larger ones first.
+_PROMETHEUS = re.compile("".join(rf"(?:(\d+){unit})?" for unit in reversed(_UNIT)), re.ASCII)
+_PROMETHEUS_MS = tuple(round(1000 * seconds) for seconds in reversed(_UNIT.values()))
+#: Nanoseconds of 63 bits, as Go counts them, are 292 years.
+_PROMETHEUS_MAX, _DIGITS = (1 << 63) // 1_000_000, 18
 
 
 def parse_duration(value: object) -> float:
@@ -39,18 +39,18 @@ def parse_duration(value: object) -> float:
     return seconds
 
 
-def strict_duration_ms(text: str) -> int:
+def duration_ms(text: str) -> int:
     """Milliseconds of a duration as Prometheus writes it: `1d2h`, `90s`, `0`; `InvalidInput`."""
     if text == "0":
         return 0
-    found = _STRICT.fullmatch(text)
+    found = _PROMETHEUS.fullmatch(text)
     if not text or found is None:
         raise InvalidInput(f"not a valid duration string: {text[:60]!r}")
     counts = [count or "0" for count in found.groups()]
     if max(map(len, counts)) > _DIGITS:
         raise InvalidInput("duration out of range")
-    length = sum(int(count) * unit for count, unit in zip(counts, _STRICT_MS, strict=True))
-    if length > _STRICT_MAX:
+    length = sum(int(count) * unit for count, unit in zip(counts, _PROMETHEUS_MS, strict=True))
+    if length > _PROMETHEUS_MAX:
         raise InvalidInput("duration out of range")
     return length
 

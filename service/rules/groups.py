@@ -7,7 +7,7 @@ ours (`alert_rules`) is read by `service.rules.loader`.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from service.domain.durations import strict_duration_ms
+from service.domain.durations import duration_ms
 from service.domain.errors import InvalidInput
 from service.domain.series import NAME
 from service.query.promql.expressions import Expr, Number
@@ -96,8 +96,8 @@ def _group(reader: Reader, item: Value) -> RuleGroup:
         name,
         rules,
         reader.source,
-        reader.take(values.get("interval"), "interval", strict_duration_ms, 0) or None,
-        reader.take(offset, "query_offset", strict_duration_ms, 0),
+        reader.take(values.get("interval"), "interval", duration_ms, 0) or None,
+        reader.take(offset, "query_offset", duration_ms, 0),
         reader.take(values.get("limit"), "limit", whole, 0),
     )
 
@@ -132,8 +132,8 @@ def _rule(reader: Reader, item: Value, shared: Mapping[str, str]) -> GroupRule |
         text,
         record,
         alert,
-        reader.take(values.get("for"), "for", strict_duration_ms, 0),
-        reader.take(values.get("keep_firing_for"), "keep_firing_for", strict_duration_ms, 0),
+        reader.take(values.get("for"), "for", duration_ms, 0),
+        reader.take(values.get("keep_firing_for"), "keep_firing_for", duration_ms, 0),
         {**shared, **own},
         annotations,
     )

@@ -10,7 +10,7 @@ from urllib.parse import quote_plus, urlsplit
 
 import re2
 
-from service.domain.durations import strict_duration_ms
+from service.domain.durations import duration_ms
 from service.domain.errors import InvalidInput
 from service.rules.go_format import (
     TEXT_MAX,
@@ -331,6 +331,6 @@ def _now(around: Surroundings) -> float:
 @function("parseDuration", TEXT)
 def _parse_duration(_: Surroundings, text: str) -> float:
     try:
-        return strict_duration_ms(text) / 1000
+        return duration_ms(text) / 1000
     except InvalidInput as error:
         raise CallFailed(str(error).replace("'", '"')) from error

@@ -6,6 +6,7 @@ quick to walk, and remembered.
 
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -15,6 +16,7 @@ from service.domain.errors import InvalidInput
 from service.domain.series import NAME, Matcher, MatchType, Selector
 from service.query.matchers import check_pattern, shorten
 from service.query.promql.expressions import (
+    SET_OPERATORS,
     Aggregate,
     At,
     Binary,
@@ -29,9 +31,11 @@ from service.query.promql.expressions import (
     String,
     Subquery,
     ValueType,
+    type_of,
 )
 from service.query.promql.functions import FUNCTIONS
 from service.query.promql.memo import Memo
+from service.query.promql.spelling import QUOTED, respelt
 
 TEXT_MAX = 16_384
 #: Operators and open brackets; the parser goes down a level of its stack for each, and so do we.
@@ -49,17 +53,13 @@ _CARDINALITIES = {
     "OneToMany": Cardinality.ONE_TO_MANY,
     "ManyToMany": Cardinality.MANY_TO_MANY,
 }
-#: What may hide a bracket or an operator, then these.
-_QUOTED = re.compile(r'"(?:\\.|[^"\\])*"|\'(?:\\.|[^\'\\])*\'|`[^`]*`|#[^\n]*')
-_RAW = re.compile(r"`([^`]*)`")
 _DEEPER = re.compile(r"[-+*/%^<>([{]|[=!]=|\b(?:and|or|unless|atan2)\b", re.IGNORECASE)
-#: How the parser's own text shows a time; what it hands over is of 1970 to 9999. The node's own is
-#: the last in it.
+#: Lengths of time are below 292 years, as Go's are, and times are within four-digit years.
+_LENGTH_MAX = timedelta(microseconds=2**63 // 1000)
+_AT_MAX_MS = 253_402_300_799_999
+#: How the parser's own text shows a time, also before 1970, which it cannot hand over. The node's
+#: own is the last in it.
 _TIME = re.compile(r"tv_sec: (-?\d+),\s+tv_nsec: (\d+)")
-#: Milliseconds that times of `@` stay below: what is subtracted from them fits an integer then.
-_TIME_MAX = 1 << 62
-
-
 #: Of a megabyte of texts the nodes take a few hundred at the worst; of rules as people write them,
 #: there are ten thousand in it.
 _KNOWN: Memo[Expr] = Memo(1 << 20)
@@ -70,12 +70,6 @@ def parse(text: str) -> Expr:
     return _KNOWN.of(text, _parsed)
 
 
-def formatted(text: str) -> str:
-    """The same expression as it is best read; `InvalidInput`."""
-    parse(text)
-    return str(_tree(text).prettify())
-
-
 def _parsed(text: str) -> Expr:
     if not text.strip():
         raise InvalidInput("an expression is empty")
@@ -83,35 +77,26 @@ def _parsed(text: str) -> Expr:
         raise InvalidInput(
             f"an expression may have {TEXT_MAX:,} characters, this one has {len(text):,}"
         )
-    if sum(1 for _ in _DEEPER.finditer(_QUOTED.sub('""', text))) > DEPTH_MAX:
+    if sum(1 for _ in _DEEPER.finditer(QUOTED.sub('""', text))) > DEPTH_MAX:
         raise InvalidInput(f"{shorten(text)!r} has more than {DEPTH_MAX} operators and brackets")
-    tree = _tree(text)
-    try:
-        return _turned(tree)
-    except OverflowError as error:  # a time or a length that is none of Python's
-        raise InvalidInput(f"duration out of range in {shorten(text)!r}") from error
+    return _turned(_tree(text))
+
+
+def prettified(text: str) -> str:
+    """An expression that `parse` accepts, as it is best read."""
+    return str(_tree(text).prettify())
 
 
 def _tree(text: str) -> Any:
-    """What the parser makes of it."""
     try:
-        return promql_parser.parse(_QUOTED.sub(_plain, text))
+        return promql_parser.parse(respelt(text))
     except ValueError as error:
         raise InvalidInput(f"{error} in {shorten(text)!r}") from error
     except BaseException as error:
-        # Where the parser gives up instead of refusing, its exception is none of `Exception`.
-        if type(error).__module__ != "pyo3_runtime":
+        # At lengths of time beyond its own bounds Rust panics, with what is not even an Exception.
+        if not isinstance(error, OverflowError) and type(error).__name__ != "PanicException":
             raise
-        raise InvalidInput(f"{error} in {shorten(text)!r}") from error
-
-
-def _plain(quoted: re.Match[str]) -> str:
-    """A text in backticks between quotes: in it the parser takes backslashes for escapes."""
-    raw = _RAW.fullmatch(quoted[0])
-    if raw is None:
-        return quoted[0]
-    escaped = raw[1].replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-    return f'"{escaped}"'
+        raise InvalidInput(f"duration out of range in {shorten(text)!r}") from error
 
 
 def register(
@@ -157,19 +142,20 @@ def _select(node: Any) -> Select:
         if matcher.type in (MatchType.REGEX, MatchType.NOT_REGEX):
             check_pattern(matcher.value)
     selector = Selector(tuple(matchers), str(node))
-    return Select(selector, _milliseconds(node.offset), _at(node))
+    return Select(selector, _milliseconds(_length(node, "offset")), _at(node))
 
 
 def _range(node: Any) -> Range:
-    return Range(_select(node.vector_selector), _milliseconds(node.range))
+    return Range(_select(node.vector_selector), _positive(_length(node, "range")))
 
 
 def _subquery(node: Any) -> Subquery:
+    step = _length(node, "step")
     return Subquery(
         _turned(node.expr),
-        _milliseconds(node.range),
-        None if node.step is None else _milliseconds(node.step),
-        _milliseconds(node.offset),
+        _positive(_length(node, "range")),
+        None if step is None else _positive(step),
+        _milliseconds(_length(node, "offset")),
         _at(node),
     )
 
@@ -177,11 +163,23 @@ def _subquery(node: Any) -> Subquery:
 def _call(node: Any) -> Call:
     if node.func.name not in FUNCTIONS:  # the parser knows more of them
         raise InvalidInput(f'unknown function with name "{node.func.name}"')
+    if node.func.name == "info":
+        _check_info(node.args)
     returns = ValueType(str(node.func.return_type).removeprefix("ValueType.").lower())
     found = Call(node.func.name, tuple(_turned(arg) for arg in node.args), returns)
     if found.name in _CHECKS:
         _CHECKS[found.name](found)
     return found
+
+
+def _check_info(args: Sequence[Any]) -> None:
+    """The second argument of `info` is no expression, but matchers alone."""
+    if len(args) < 2:
+        return
+    if not isinstance(args[1], promql_parser.VectorSelector):
+        raise InvalidInput("expected label selectors only")
+    if args[1].name:
+        raise InvalidInput("expected label selectors only, got vector selector instead")
 
 
 def _negate(node: Any) -> Expr:
@@ -201,10 +199,10 @@ def _aggregate(node: Any) -> Aggregate:
 
 
 def _binary(node: Any) -> Binary:
-    left, right = _turned(node.lhs), _turned(node.rhs)
+    binary = Binary(str(node.op), _turned(node.lhs), _turned(node.rhs))
     modifier = node.modifier
     if modifier is None:
-        return Binary(str(node.op), left, right)
+        return binary
     by, fill = modifier.matching, modifier.fill_values
     matching = Matching(
         _CARDINALITIES[str(modifier.card).rpartition(".")[2]],
@@ -214,7 +212,16 @@ def _binary(node: Any) -> Binary:
         None if fill is None else fill.lhs,
         None if fill is None else fill.rhs,
     )
-    return Binary(str(node.op), left, right, modifier.return_bool, matching)
+    if matching.fill_left is not None or matching.fill_right is not None:
+        _check_fill(binary)
+    return replace(binary, returns_bool=modifier.return_bool, matching=matching)
+
+
+def _check_fill(binary: Binary) -> None:
+    if ValueType.SCALAR in (type_of(binary.left), type_of(binary.right)):
+        raise InvalidInput("filling in missing series only allowed between instant vectors")
+    if binary.op in SET_OPERATORS:
+        raise InvalidInput("filling in missing series not allowed for set operators")
 
 
 def _at(node: Any) -> At:
@@ -226,13 +233,31 @@ def _at(node: Any) -> At:
         return "start" if kind == "Start" else "end"
     seconds, nanoseconds = map(int, _TIME.findall(repr(node))[-1])
     at = seconds * 1000 + round(nanoseconds / 1_000_000)
-    if abs(at) >= _TIME_MAX:
+    if abs(at) > _AT_MAX_MS:
         raise InvalidInput("timestamp out of bounds for @ modifier")
     return at
 
 
+def _length(node: Any, name: str) -> timedelta | None:
+    """An attribute that is a length of time."""
+    try:
+        length: timedelta | None = getattr(node, name)
+    except OverflowError:
+        length = timedelta.max
+    if length is not None and abs(length) > _LENGTH_MAX:
+        raise InvalidInput("duration out of range")
+    return length
+
+
 def _milliseconds(length: timedelta | None) -> int:
-    return 0 if length is None else round(length / timedelta(milliseconds=1))
+    """Whole ones, rounded to zero."""
+    return 0 if length is None else int(length / timedelta(milliseconds=1))
+
+
+def _positive(length: timedelta | None) -> int:
+    if not length:
+        raise InvalidInput("duration must be greater than 0")
+    return _milliseconds(length)
 
 
 _TURN: dict[type, Callable[[Any], Expr]] = {

@@ -6,7 +6,7 @@ from datetime import datetime
 
 import numpy as np
 
-from service.domain.durations import strict_duration_ms
+from service.domain.durations import duration_ms
 from service.domain.errors import InvalidInput
 from service.domain.series import LabelPairs
 from service.rules.strict_yaml import (
@@ -110,7 +110,7 @@ def parse_test_file(raw: bytes, path: str) -> TestFile:
     top = reader.fields(read_yaml(raw, path, BYTES_MAX), "a unit-test file", _FILE)
     values = top.values
     interval = reader.take(
-        values.get("evaluation_interval"), "evaluation_interval", strict_duration_ms, _MINUTE_MS
+        values.get("evaluation_interval"), "evaluation_interval", duration_ms, _MINUTE_MS
     )
     order: list[str] = []
     for item in reader.items(values.get("group_eval_order"), "group_eval_order"):
@@ -138,7 +138,7 @@ def parse_test_file(raw: bytes, path: str) -> TestFile:
 
 def _group(reader: Reader, item: Value, place: int, interval_ms: int) -> TestGroup:
     values = reader.fields(item, "a test", _GROUP).values
-    own = reader.take(values.get("interval"), "interval", strict_duration_ms, 0)
+    own = reader.take(values.get("interval"), "interval", duration_ms, 0)
     start = reader.take(values.get("start_timestamp"), "start_timestamp", _timestamp, 0)
     series: dict[LabelPairs, Columns] = {}
     problem = ""
@@ -204,7 +204,7 @@ def _expr(reader: Reader, item: Value) -> ExprCase:
     at = reader.text(values.get("eval_time"), "eval_time") or "0s"
     return ExprCase(
         reader.text(values.get("expr"), "expr"),
-        reader.take(values.get("eval_time"), "eval_time", strict_duration_ms, 0),
+        reader.take(values.get("eval_time"), "eval_time", duration_ms, 0),
         at,
         tuple(expected),
         problem,
@@ -232,7 +232,7 @@ def _alert(reader: Reader, item: Value) -> AlertCase:
         )
     return AlertCase(
         name,
-        reader.take(values.get("eval_time"), "eval_time", strict_duration_ms, 0),
+        reader.take(values.get("eval_time"), "eval_time", duration_ms, 0),
         reader.text(values.get("eval_time"), "eval_time") or "0s",
         tuple(expected),
     )
