@@ -11,7 +11,7 @@ from urllib.parse import quote_plus, urlsplit
 import re2
 
 from service.domain.durations import duration_ms
-from service.domain.errors import InvalidInput
+from service.domain.errors import InvalidInput, Unavailable
 from service.rules.go_format import (
     TEXT_MAX,
     Loose,
@@ -39,7 +39,7 @@ from service.rules.template_registry import (
 def _query(around: Surroundings, text: str) -> list[Sample]:
     try:
         return around.query(text)
-    except InvalidInput as error:
+    except (InvalidInput, Unavailable) as error:  # also one that takes too long
         raise CallFailed(str(error)) from error
 
 

@@ -6,9 +6,9 @@ all the same. Templates come from tenants: steps, text and queries of each are b
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 from typing import Any
 
+from service.query.promql.memo import Memo
 from service.rules import template_builtins, template_functions
 from service.rules.go_format import TEXT_MAX, Loose, Sample, quoted, text_of, type_name
 from service.rules.template_nodes import (
@@ -52,6 +52,8 @@ _BEFORE = (
 #: Their functions enter themselves.
 _ENTERED = (template_builtins, template_functions)
 _KNOWN = frozenset({*FUNCTIONS, "and", "or", "call"})
+#: Templates by their names and texts.
+_PARSED: Memo[Template] = Memo(1 << 20)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +80,7 @@ def expand(
 ) -> str:
     """The text with every action done; what is wrong with it is said in its place.
 
-    `query` answers an instant query at `now_ms`, or raises `InvalidInput`.
+    `query` answers an instant query at `now_ms`, or raises `InvalidInput` or `Unavailable`.
     """
     if "{{" not in text:
         return text
@@ -106,9 +108,10 @@ def expand_all(
     return {key: expand(text, name, data, now_ms, query) for key, text in sorted(texts.items())}
 
 
-@lru_cache(maxsize=4096)
 def _parsed(text: str, name: str) -> Template:
-    return parse_template(name, _BEFORE + text, _KNOWN)
+    return _PARSED.of(
+        f"{quoted(name)} {text}", lambda _: parse_template(name, _BEFORE + text, _KNOWN)
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ import math
 import pytest
 
 from service.domain.errors import InvalidInput
+from service.query.promql.budget import QueryTimeout
 from service.rules.go_format import Sample, float_text
 from service.rules.template_tokens import TemplateProblem
 from service.rules.templates import AlertData, check_template, expand
@@ -172,6 +173,14 @@ def test_work_is_bounded(text: str, reason: str) -> None:
     said = expanded(text)
     assert reason in said
     assert len(said) < 1000
+
+
+def test_a_query_that_takes_too_long_becomes_the_text() -> None:
+    def slow(_: str) -> list[Sample]:
+        raise QueryTimeout("it takes too long")
+
+    said = expand('{{ query "up" }}', "a", DATA, 60_000, slow)
+    assert said.endswith('at <query "up">: error calling query: it takes too long>')
 
 
 @pytest.mark.parametrize(
