@@ -167,10 +167,7 @@ def _check_templates(reader: Reader, given: Fields, alert: str) -> None:
         if not isinstance(value, Fields):
             continue
         for name, item in value.values.items():
-            text = reader.text(item, name)
-            if "{{" not in text:
-                continue
             try:
-                check_template(text, f"__alert_{alert}")
+                check_template(reader.text(item, name), f"__alert_{alert}")
             except TemplateProblem as problem:
                 reader.wrong(item.place, f'{section.rstrip("s")} "{name}": {problem}')
