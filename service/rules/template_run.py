@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from service.rules.go_format import TEXT_MAX, Loose, Sample, quoted, text_of, type_name
+from service.rules.go_format import TEXT_MAX, Loose, Sample, quoted, size_of, text_of, type_name
 from service.rules.template_nodes import (
     Action,
     Branch,
@@ -35,6 +35,8 @@ from service.rules.template_registry import (
 STEPS_MAX = 100_000
 QUERIES_MAX = 50
 _CALLS_MAX = 50
+#: Characters given to a function that count as a step.
+_STEP_CHARACTERS = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +109,8 @@ class Run:
             f"<{node}>: {reason}"
         )
 
-    def _step(self) -> None:
-        self._steps += 1
+    def _step(self, steps: int = 1) -> None:
+        self._steps += steps
         if self._steps > STEPS_MAX:
             raise RunFailed(f"template: {self._template.name}: takes more than {STEPS_MAX} steps")
 
@@ -288,6 +290,7 @@ class Run:
             if not fits(kind, final):
                 raise self._failed(name, _wrong_type(kind, final))
             values.append(final)
+        self._step(sum(map(size_of, values)) // _STEP_CHARACTERS)
         try:
             return called(function, self._around, values)
         except CallFailed as failed:

@@ -159,6 +159,10 @@ def test_what_is_no_template_is_said(text: str, reason: str) -> None:
     ("text", "reason"),
     [
         ("{{ range 10000000 }}{{ end }}", "takes more than"),
+        (
+            '{{ $x := printf "%1000d" 1 }}{{ range 9000 }}{{ $y := js $x }}{{ end }}',
+            "takes more than 100000 steps",
+        ),
         ('{{ range 5000 }}{{ print "012345678901234567890" }}{{ end }}', "writes more than"),
         ('{{ range 1000 }}{{ query "up" }}{{ end }}', "a template may ask 50 queries"),
         ('{{ define "t" }}{{ template "t" }}{{ end }}{{ template "t" }}', "more than 50 templates"),
