@@ -35,8 +35,8 @@ from service.rules.template_registry import (
 STEPS_MAX = 100_000
 QUERIES_MAX = 50
 _CALLS_MAX = 50
-#: Characters given to a function that count as a step.
-_STEP_CHARACTERS = 32
+#: Characters given to a function that count as a step, and series.
+_STEP_CHARACTERS, _STEP_SERIES = 32, 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,7 +290,7 @@ class Run:
             if not fits(kind, final):
                 raise self._failed(name, _wrong_type(kind, final))
             values.append(final)
-        self._step(sum(map(size_of, values)) // _STEP_CHARACTERS)
+        self._step(sum(map(_steps_of, values)))
         try:
             return called(function, self._around, values)
         except CallFailed as failed:
@@ -329,6 +329,13 @@ class _At:
 
     def __str__(self) -> str:
         return self.shown
+
+
+def _steps_of(value: Any) -> int:
+    """As how many steps it counts that a function is given a value."""
+    if isinstance(value, list):
+        return len(value) // _STEP_SERIES
+    return size_of(value) // _STEP_CHARACTERS
 
 
 def _taken(function: Function, place: int) -> str:
