@@ -5,6 +5,7 @@ from typing import cast
 
 from service.domain.errors import Unprocessable
 from service.domain.series import LabelPairs
+from service.query.promql.budget import Budget
 from service.query.promql.evaluate import Settings, evaluate
 from service.query.promql.expressions import Expr, ValueType
 from service.query.promql.parse import parse
@@ -15,9 +16,11 @@ from service.rules.go_format import Sample
 Sampled = list[tuple[LabelPairs, float]]
 
 
-def instant(expr: Expr, source: Source, t_ms: int, settings: Settings) -> Sampled:
+def instant(
+    expr: Expr, source: Source, t_ms: int, settings: Settings, budget: Budget | None = None
+) -> Sampled:
     """What an expression gives at a time, a scalar as one sample; `InvalidInput`."""
-    result = evaluate(expr, source, Steps(t_ms, t_ms), settings)
+    result = evaluate(expr, source, Steps(t_ms, t_ms), settings, budget)
     if result.type is ValueType.SCALAR:
         return [((), float(cast(Array, result.value)[0]))]
     if result.type is not ValueType.VECTOR:
@@ -32,11 +35,17 @@ def instant(expr: Expr, source: Source, t_ms: int, settings: Settings) -> Sample
     ]
 
 
-def asked(source: Source, t_ms: int, settings: Settings) -> Callable[[str], list[Sample]]:
-    """What `query` of a template asks: a text at that time; raises what `instant` does."""
+def asked(
+    source: Source, t_ms: int, settings: Settings, budget: Budget | None = None
+) -> Callable[[str], list[Sample]]:
+    """What `query` of a template asks: a text at that time; raises what `instant` does.
+
+    All queries together have the time that is left of a `budget`.
+    """
 
     def query(text: str) -> list[Sample]:
-        found = instant(parse(text), source, t_ms, settings)
+        within = None if budget is None else budget.renewed()
+        found = instant(parse(text), source, t_ms, settings, within)
         return [Sample(dict(labels), value) for labels, value in found]
 
     return query

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from service.domain.series import LabelPairs
+from service.query.promql.budget import Budget
 from service.query.promql.evaluate import Result, Settings, evaluate
 from service.query.promql.expressions import COMPARISONS, Binary, Expr, Number
 from service.query.promql.source import Source
@@ -52,7 +53,13 @@ def courses(result: Result) -> dict[LabelPairs, Columns]:
 
 
 def courses_until(
-    part: Compared, source: Source, now_ms: int, seconds: float, settings: Settings
+    part: Compared,
+    source: Source,
+    now_ms: int,
+    seconds: float,
+    settings: Settings,
+    budget: Budget,
 ) -> dict[LabelPairs, Columns]:
     """The same of what a rule compares, over a time before now."""
-    return courses(evaluate(part.expr, source, steps_until(now_ms, seconds), settings))
+    steps = steps_until(now_ms, seconds)
+    return courses(evaluate(part.expr, source, steps, settings, budget))

@@ -9,14 +9,13 @@ from dataclasses import dataclass, field, replace
 
 from service.domain.rules import Rule
 from service.domain.series import LabelPairs, Series, series_id
-from service.query.promql.budget import Limits
+from service.query.promql.budget import Budget, Limits
 from service.query.promql.evaluate import Settings
 from service.query.promql.evaluate import evaluate as evaluate_expression
 from service.query.promql.vectors import Steps, Vector, is_stale
 from service.rules.anomalies import Confidence
 from service.rules.asking import asked
 from service.rules.changes import ChangesSeen
-from service.rules.course import SERIES_MAX, compared, courses_until
 from service.rules.functions import ANOMALOUS, Judging
 from service.rules.head_source import HeadSource
 from service.rules.inflow import Inflows
@@ -120,11 +119,12 @@ def evaluate(
             verdicts,
         )
         settings = replace(settings, functions=judging.functions())
-    value = evaluate_expression(plan.expr, source, Steps(now_ms, now_ms), settings).value
-    breaking = _Breaking(plan, source, now_ms, settings, verdicts, firing, public_url)
+    budget = Budget(LIMITS)
+    value = evaluate_expression(plan.expr, source, Steps(now_ms, now_ms), settings, budget).value
+    breaking = _Breaking(plan, source, now_ms, settings, budget, verdicts, firing, public_url)
     found = _values(value) if isinstance(value, Vector) else {}
     if plan.judged is None or not (well_too or plan.filters):
-        breaking.courses.update(_courses(plan, source, now_ms, settings, found, firing))
+        breaking.look_back(found)
         return [breaking.judgement(_series(source, labels), v) for labels, v in found.items()]
     if not plan.filters:
         verdicts |= _seen(plan, source, now_ms, lookback_ms)
@@ -167,6 +167,7 @@ class _Breaking:
     source: HeadSource
     now_ms: int
     settings: Settings
+    budget: Budget
     verdicts: Mapping[int, Verdict]
     firing: Collection[str]
     public_url: str
@@ -186,26 +187,24 @@ class _Breaking:
         course = self.courses.get(series.labels)
         return Judgement(series, labels, *verdict, annotations, course)
 
+    def look_back(self, found: Mapping[LabelPairs, float]) -> None:
+        """See how the values went that an expression compares, for alerts that may begin now."""
+        part = compared(self.plan.expr)
+        begins = any(f"{series_id(labels):016x}" not in self.firing for labels in found)
+        if part is None or self.plan.judged is not None or not begins or len(found) > SERIES_MAX:
+            return
+        within = self.budget.renewed()
+        with suppress(OffbeatError):  # a picture may be missing
+            self.courses.update(
+                courses_until(
+                    part, self.source, self.now_ms, _COURSE_SECONDS, self.settings, within
+                )
+            )
+
     def _expanded(self, texts: Mapping[str, str], series: Series, value: float) -> dict[str, str]:
         data = AlertData(dict(series.labels), value, external_url=self.public_url)
-        query = asked(self.source, self.now_ms, self.settings)
+        query = asked(self.source, self.now_ms, self.settings, self.budget)
         return expand_all(texts, self.plan.rule.name, data, self.now_ms, query)
-
-
-def _courses(
-    plan: Plan,
-    source: HeadSource,
-    now_ms: int,
-    settings: Settings,
-    found: Mapping[LabelPairs, float],
-    firing: Collection[str],
-) -> dict[LabelPairs, Columns]:
-    """How the values went that break an expression, for alerts that may begin now."""
-    part = compared(plan.expr)
-    begins = any(f"{series_id(labels):016x}" not in firing for labels in found)
-    if part is None or plan.judged is not None or not begins or len(found) > SERIES_MAX:
-        return {}
-    return courses_until(part, source, now_ms, _COURSE_SECONDS, settings)
 
 
 def _well(series: Series, verdict: Verdict) -> Judgement:

@@ -53,6 +53,8 @@ ANOMALOUS = 0.999
 ENDED_SECONDS = 86_400.0
 
 _WEEK_MS = 7 * 86_400_000
+#: Filters that look at a window of time, which is written down; seconds that it may have.
+_WINDOWED, _LONGEST = ("level_changed", "unlike_peers", "silent"), 400 * 86_400.0
 _LOOKBACK_MS = 300_000
 _OPERATORS = {
     ">": Condition.GT,
@@ -254,10 +256,14 @@ def _checked(call: Call) -> None:
             "not an expression, an offset or @"
         )
     name = metric.selector.name or ""
-    if call.name not in ("level_changed", "unlike_peers", "silent") and name.endswith(DERIVED):
+    if call.name not in _WINDOWED and name.endswith(DERIVED):
         raise InvalidInput(f"{call.name} takes the metric itself, not {name}, which models wrote")
-    if call.name in ("level_changed", "unlike_peers", "silent") and not _number(call, 1) > 0:
-        raise InvalidInput(f"{call.name} takes a time longer than 0 as its second argument, say 1h")
+    if call.name in _WINDOWED and not isinstance(call.args[1], Number):
+        raise InvalidInput(f"{call.name} takes a plain time as its second argument, such as 1h")
+    if call.name in _WINDOWED and not 0 < _number(call, 1) <= _LONGEST:
+        raise InvalidInput(
+            f"{call.name} takes a time longer than 0 and up to 400d as its second argument"
+        )
     if call.name == "will_cross":
         operator = call.args[1]
         if not isinstance(operator, String) or operator.value not in _OPERATORS:

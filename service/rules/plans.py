@@ -1,15 +1,16 @@
 """Rules as they are evaluated: each an expression, compiled once."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from service.domain.rules import Rule
 from service.domain.series import Selector
 from service.query.matchers import shorten
-from service.query.promql.expressions import Binary, Call, Expr, Number, Select
+from service.query.promql.expressions import Binary, Call, Expr, Number, Select, walk
 from service.query.promql.functions import FUNCTIONS
 from service.query.promql.parse import parse
 from service.rules.functions import FILTERS
-from service.rules.rewriting import expr_of, walk
+from service.rules.rewriting import expr_of
 
 _SAID = {
     ">": "above {}",
@@ -50,18 +51,26 @@ class Plans:
     """The plans of rules, by tenant and id."""
 
     def __init__(self) -> None:
-        self._known: dict[tuple[str, str], Plan] = {}
+        self._known: dict[str, dict[str, Plan]] = {}
 
     def of(self, tenant: str, rule: Rule) -> Plan:
         """The rule's plan."""
-        known = self._known.get((tenant, rule.id))
+        mine = self._known.setdefault(tenant, {})
+        known = mine.get(rule.id)
         if known is None or (known.rule is not rule and known.rule != rule):
-            known = self._known[tenant, rule.id] = plan_of(rule)
+            known = mine[rule.id] = plan_of(rule)
         return known
+
+    def keep(self, tenant: str, rules: Collection[Rule]) -> None:
+        """Forget the plans of all other rules of a tenant."""
+        mine = self._known.get(tenant, {})
+        if len(mine) > len(rules):
+            ids = {rule.id for rule in rules}
+            self._known[tenant] = {i: plan for i, plan in mine.items() if i in ids}
 
     def forget(self, tenant: str) -> None:
         """A tenant is judged elsewhere now."""
-        self._known = {key: plan for key, plan in self._known.items() if key[0] != tenant}
+        self._known.pop(tenant, None)
 
 
 def plan_of(rule: Rule) -> Plan:

@@ -11,11 +11,11 @@
 The functions are those of `service.rules.functions`.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 from service.domain.rules import Condition, Rule
 from service.domain.series import DERIVED, NAME, Matcher, MatchType, Selector
-from service.query.promql.expressions import Call, Expr, Select, children
+from service.query.promql.expressions import Call, Select, walk
 from service.query.promql.parse import parse
 
 _OPERATORS = {
@@ -66,11 +66,11 @@ def expr_of(rule: Rule) -> str:
 def judged_by(rule: Rule) -> str:
     """The selector of the series that a rule of the simple form judges."""
     if rule.query.name is None:
-        return written(Selector((*rule.query.matchers, _NOT_DERIVED)))
-    return written(rule.query)
+        return selector_text(Selector((*rule.query.matchers, _NOT_DERIVED)))
+    return selector_text(rule.query)
 
 
-def written(selector: Selector) -> str:
+def selector_text(selector: Selector) -> str:
     """A selector as PromQL writes it, the name in front where it is one that may stand there."""
     name = selector.name
     rest = [m for m in selector.matchers if not (m.name == NAME and m.type is MatchType.EQUAL)]
@@ -81,13 +81,6 @@ def written(selector: Selector) -> str:
 
 def _number(value: float) -> str:
     return f"{value:.0f}" if value == int(value) and abs(value) < 1e15 else repr(value)
-
-
-def walk(expr: Expr) -> Iterator[Expr]:
-    """The expression and all below it."""
-    yield expr
-    for child in children(expr):
-        yield from walk(child)
 
 
 def looked_ahead_at(rules: Iterable[Rule]) -> list[Selector]:

@@ -163,6 +163,7 @@ class Judging:
         finally:
             told_by_news = self._meanwhile.pop(tenant)
         telemetry.JUDGING_SECONDS.observe(time.perf_counter() - begun)
+        self._memory.plans.keep(tenant, rules)
         await self._w.engine.retire(tenant, {rule.id for rule in rules}, now)
         told |= {rule_id: why for rule_id, why in told_by_news.items() if why}
         await self._w.rule_health.report(tenant, told | self._w.engine.held(tenant))

@@ -147,7 +147,9 @@ def test_an_anomaly_spends_a_budget() -> None:
         ('will_cross(x, "gt", 5)', "will_cross takes one of '>', '>=', '<', '<='"),
         ("will_cross(x, 5)", "expected"),
         ("level_changed(x, 0)", "takes a time longer than 0"),
-        ("silent(x, time())", "takes a time longer than 0"),
+        ("silent(x, time())", "takes a plain time as its second argument"),
+        ("silent(x, 60 * 60)", "takes a plain time as its second argument"),
+        ("unlike_peers(x, Inf, 0)", "up to 400d"),
         ("crosses_in(x)", "expected"),
     ],
 )

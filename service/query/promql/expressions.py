@@ -1,5 +1,6 @@
 """The nodes of an expression. Durations and times are milliseconds."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal
@@ -161,3 +162,10 @@ def children(expr: Expr) -> tuple[Expr, ...]:
     if isinstance(expr, Range):
         return (expr.select,)
     return ()
+
+
+def walk(expr: Expr) -> Iterator[Expr]:
+    """The expression and all below it."""
+    yield expr
+    for child in children(expr):
+        yield from walk(child)
