@@ -14,8 +14,9 @@ import promql_parser
 
 from service.domain.errors import InvalidInput
 from service.domain.series import NAME, Matcher, MatchType, Selector
-from service.query.matchers import check_pattern, shorten
+from service.query.matchers import accepts, check_pattern, shorten
 from service.query.promql.expressions import (
+    SET_OPERATORS,
     Aggregate,
     At,
     Binary,
@@ -30,8 +31,10 @@ from service.query.promql.expressions import (
     String,
     Subquery,
     ValueType,
+    type_of,
 )
 from service.query.promql.functions import FUNCTIONS
+from service.query.promql.lexical import LABELS_ONLY, MARK, QUOTED, plain, with_labels_only
 
 TEXT_MAX = 16_384
 #: Operators and open brackets; the parser goes down a level of its stack for each, and so do we.
@@ -49,9 +52,7 @@ _CARDINALITIES = {
     "OneToMany": Cardinality.ONE_TO_MANY,
     "ManyToMany": Cardinality.MANY_TO_MANY,
 }
-#: What may hide a bracket or an operator, then these.
-_QUOTED = re.compile(r'"(?:\\.|[^"\\])*"|\'(?:\\.|[^\'\\])*\'|`[^`]*`|#[^\n]*')
-_RAW = re.compile(r"`([^`]*)`")
+_NO_MATCHER = "vector selector must contain at least one non-empty matcher"
 _DEEPER = re.compile(r"[-+*/%^<>([{]|[=!]=|\b(?:and|or|unless|atan2)\b", re.IGNORECASE)
 #: How the parser's own text shows a time before 1970, which it cannot hand over.
 _BEFORE_1970 = re.compile(r"tv_sec: (-\d+),\s+tv_nsec: (\d+)")
@@ -66,22 +67,24 @@ def parse(text: str) -> Expr:
         raise InvalidInput(
             f"an expression may have {TEXT_MAX:,} characters, this one has {len(text):,}"
         )
-    if sum(1 for _ in _DEEPER.finditer(_QUOTED.sub('""', text))) > DEPTH_MAX:
+    if sum(1 for _ in _DEEPER.finditer(QUOTED.sub('""', text))) > DEPTH_MAX:
         raise InvalidInput(f"{shorten(text)!r} has more than {DEPTH_MAX} operators and brackets")
     try:
-        tree = promql_parser.parse(_QUOTED.sub(_plain, text))
+        return _turned(_parsed(plain(text)))
     except ValueError as error:
         raise InvalidInput(f"{error} in {shorten(text)!r}") from error
-    return _turned(tree)
 
 
-def _plain(quoted: re.Match[str]) -> str:
-    """A text in backticks between quotes: in it the parser takes backslashes for escapes."""
-    raw = _RAW.fullmatch(quoted[0])
-    if raw is None:
-        return quoted[0]
-    escaped = raw[1].replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-    return f'"{escaped}"'
+def _parsed(text: str) -> Any:
+    """The parser's tree; `ValueError` says what is wrong with the text."""
+    try:
+        return promql_parser.parse(text)
+    except ValueError as error:
+        if _NO_MATCHER not in str(error):
+            raise
+    # The labels of `info` need not exclude anything, which the parser does not know. Selectors that
+    # must are looked at again when they are turned.
+    return promql_parser.parse(with_labels_only(text))
 
 
 def register(
@@ -118,27 +121,48 @@ def _turned(node: Any) -> Expr:
 
 
 def _select(node: Any) -> Select:
+    matchers = _matchers(node)
+    if accepts(matchers, {}):
+        raise ValueError(_NO_MATCHER)
+    text = str(node).replace(MARK, "")
+    return Select(Selector(matchers, text), _milliseconds(node.offset), _at(node))
+
+
+def _labels(node: Any) -> Select:
+    """What `info` takes as its second argument: matchers, of which none need exclude anything."""
+    if not isinstance(node, promql_parser.VectorSelector):
+        raise ValueError("expected label selectors only")
+    if node.name:
+        raise ValueError("expected label selectors only, got vector selector instead")
+    matchers = _matchers(node)
+    return Select(Selector(matchers, "{" + ",".join(map(str, matchers)) + "}"))
+
+
+def _matchers(node: Any) -> tuple[Matcher, ...]:
     if node.matchers.or_matchers:
         raise InvalidInput("`or` between matchers is not PromQL; write `a or b` between selectors")
-    matchers = [Matcher(m.name, _MATCH_TYPES[str(m.op)], m.value) for m in node.matchers.matchers]
+    matchers = [
+        Matcher(m.name, _MATCH_TYPES[str(m.op)], m.value)
+        for m in node.matchers.matchers
+        if m.name != LABELS_ONLY
+    ]
     if node.name and not any(m.name == NAME for m in matchers):
         matchers.insert(0, Matcher(NAME, MatchType.EQUAL, node.name))
     for matcher in matchers:
         if matcher.type in (MatchType.REGEX, MatchType.NOT_REGEX):
             check_pattern(matcher.value)
-    selector = Selector(tuple(matchers), str(node))
-    return Select(selector, _milliseconds(node.offset), _at(node))
+    return tuple(matchers)
 
 
 def _range(node: Any) -> Range:
-    return Range(_select(node.vector_selector), _milliseconds(node.range))
+    return Range(_select(node.vector_selector), _length(node.range))
 
 
 def _subquery(node: Any) -> Subquery:
     return Subquery(
         _turned(node.expr),
-        _milliseconds(node.range),
-        None if node.step is None else _milliseconds(node.step),
+        _length(node.range),
+        None if node.step is None else _length(node.step),
         _milliseconds(node.offset),
         _at(node),
     )
@@ -147,8 +171,13 @@ def _subquery(node: Any) -> Subquery:
 def _call(node: Any) -> Call:
     if node.func.name not in FUNCTIONS:  # the parser knows more of them
         raise InvalidInput(f'unknown function with name "{node.func.name}"')
+    labels_only = FUNCTIONS[node.func.name].labels_only
     returns = ValueType(str(node.func.return_type).removeprefix("ValueType.").lower())
-    found = Call(node.func.name, tuple(_turned(arg) for arg in node.args), returns)
+    args = [
+        _labels(arg) if place in labels_only else _turned(arg)
+        for place, arg in enumerate(node.args)
+    ]
+    found = Call(node.func.name, tuple(args), returns)
     if found.name in _CHECKS:
         _CHECKS[found.name](found)
     return found
@@ -176,6 +205,8 @@ def _binary(node: Any) -> Binary:
     if modifier is None:
         return Binary(str(node.op), left, right)
     by, fill = modifier.matching, modifier.fill_values
+    if fill is not None and (fill.lhs is not None or fill.rhs is not None):
+        _check_fill(str(node.op), left, right)
     matching = Matching(
         _CARDINALITIES[str(modifier.card).rpartition(".")[2]],
         by is not None and str(by.type).endswith("Include"),
@@ -185,6 +216,13 @@ def _binary(node: Any) -> Binary:
         None if fill is None else fill.rhs,
     )
     return Binary(str(node.op), left, right, modifier.return_bool, matching)
+
+
+def _check_fill(op: str, left: Expr, right: Expr) -> None:
+    if not type_of(left) is type_of(right) is ValueType.VECTOR:
+        raise ValueError("filling in missing series only allowed between instant vectors")
+    if op in SET_OPERATORS:
+        raise ValueError("filling in missing series not allowed for set operators")
 
 
 def _at(node: Any) -> At:
@@ -199,8 +237,19 @@ def _at(node: Any) -> At:
     return round(modifier.at.timestamp() * 1000)
 
 
+def _length(length: timedelta) -> int:
+    milliseconds = _milliseconds(length)
+    if milliseconds <= 0:
+        raise ValueError("duration must be greater than 0")
+    return milliseconds
+
+
 def _milliseconds(length: timedelta | None) -> int:
-    return 0 if length is None else round(length / timedelta(milliseconds=1))
+    """Whole milliseconds of a length, what is beyond them cut off."""
+    if length is None:
+        return 0
+    whole = abs(length) // timedelta(milliseconds=1)
+    return whole if length >= timedelta() else -whole
 
 
 _TURN: dict[type, Callable[[Any], Expr]] = {

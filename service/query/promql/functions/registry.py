@@ -53,10 +53,13 @@ class Asked(Protocol):
 
 
 class Reach(NamedTuple):
-    """A selector, and what of it is looked at: from before a step to after it."""
+    """A selector, and what of it is looked at: from before a step to after it.
+
+    Without `past_ms` it is as much as selectors look back on.
+    """
 
     selector: Selector
-    past_ms: int
+    past_ms: int | None = None
     ahead_ms: int = 0
 
 
@@ -70,25 +73,31 @@ Also = Callable[[Call], Sequence[Reach]]
 class Function:
     """One function. With `lazy` it gets no values, but evaluates its arguments by itself.
 
-    `also` names what it reads besides its arguments, to be fetched before.
+    `also` names what it reads besides its arguments, to be fetched before. Of the arguments at
+    `labels_only` just the matchers count: nothing is selected by them.
     """
 
     name: str
     call: Implementation
     lazy: bool = False
     also: Also | None = None
+    labels_only: frozenset[int] = frozenset()
 
 
 FUNCTIONS: dict[str, Function] = {}
 
 
 def function(
-    name: str, *, lazy: bool = False, also: Also | None = None
+    name: str,
+    *,
+    lazy: bool = False,
+    also: Also | None = None,
+    labels_only: frozenset[int] = frozenset(),
 ) -> Callable[[Implementation], Implementation]:
     """Enter a function that the parser knows."""
 
     def enter(call: Implementation) -> Implementation:
-        FUNCTIONS[name] = Function(name, call, lazy, also)
+        FUNCTIONS[name] = Function(name, call, lazy, also, labels_only)
         return call
 
     return enter
