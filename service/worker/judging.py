@@ -23,6 +23,7 @@ from service.rules.anomalies import Confidence
 from service.rules.evaluator import Judgement, Memory, evaluate
 from service.rules.health import held, short
 from service.rules.watches import Watches
+from service.storage.columns import Columns
 from service.storage.head import Head
 from service.wiring import Wiring
 from service.worker.shards import Shards
@@ -224,6 +225,8 @@ class Judging:
                     factors=self._w.feedback.factors(tenant, rule.id),
                     confidence=confidence,
                     firing=firing.get(rule.id, ()),
+                    public_url=settings.public_url,
+                    well_too=self._w.engine.concerned(tenant, rule.id),
                 )
             except OffbeatError as error:  # of the rule, or of what it meets: people are told
                 found.append((rule, error))
@@ -238,6 +241,10 @@ class Judging:
         self, tenant: str, rule: Rule, judgements: list[Judgement], now: float
     ) -> str | Exception:
         """Bring a rule's alerts to what was judged; why it says less than it might, if it does."""
+        said = held(judgements) or short(judgements)
+        if not self._w.engine.concerned(tenant, rule.id) and not any(j.active for j in judgements):
+            return said  # as nearly all rules are nearly always
+        courses = {j.series.id: j.course for j in judgements if j.course is not None}
         try:
             await self._w.engine.apply(
                 tenant,
@@ -245,7 +252,7 @@ class Judging:
                 judgements,
                 now,
                 policies=self._w.rules_file.book.policies,
-                chart_of=lambda series: self._chart(tenant, series),
+                chart_of=lambda series: self._chart(tenant, series, courses),
                 absence=self._memory.plans.of(tenant, rule).absence,
             )
         except OffbeatError:
@@ -253,11 +260,12 @@ class Judging:
         except Exception as error:
             log.exception("rule failed", tenant=tenant, rule=rule.name)
             return error
-        return held(judgements) or short(judgements)
+        return said
 
-    def _chart(self, tenant: str, series: Series) -> Chart | None:
-        """The newest samples, for the picture in a notification."""
-        t, v = self.head.columns(tenant, series.id)
+    def _chart(self, tenant: str, series: Series, courses: Mapping[int, Columns]) -> Chart | None:
+        """The newest values, for the picture in a notification."""
+        course = courses.get(series.id)
+        t, v = self.head.columns(tenant, series.id) if course is None else course
         if not len(t):
             return None
         return {"t": t[-_CHART_POINTS:].tolist(), "v": v[-_CHART_POINTS:].tolist()}
