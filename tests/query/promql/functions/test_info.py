@@ -3,9 +3,9 @@
 import pytest
 
 from service.domain.errors import InvalidInput, Unprocessable
-from service.query.promql.evaluate import Settings
+from service.query.promql.evaluate import Settings, evaluate
 from service.query.promql.expressions import Select
-from service.query.promql.fetch import wanted
+from service.query.promql.fetch import Fetched, wanted
 from service.query.promql.parse import parse
 from service.query.promql.vectors import Steps
 from service.rules.rewriting import walk
@@ -141,3 +141,8 @@ def test_info_series_are_fetched_beforehand(lookback_ms: int) -> None:
     # What may stand for the labels of info series is not read for itself.
     assert [span.selector.name for span in asked] == ["target_info", "hits"]
     assert {(span.start_ms, span.end_ms) for span in asked} == {(600_001 - lookback_ms, 660_000)}
+    fetched = Fetched([(s, SOURCE.select(s.selector, s.start_ms, s.end_ms)) for s in asked])
+    for source in (fetched, SOURCE):
+        found = evaluate(expr, source, Steps(600_000, 660_000, 60_000), settings)
+        told = {_told(region="eu"): [3, 3]} if lookback_ms > 600_000 else {}
+        assert table(found) == told
