@@ -5,10 +5,11 @@ it. Pure: the head and the time are arguments.
 """
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from service.domain.rules import Rule
 from service.domain.series import LabelPairs, Series, series_id
+from service.query.promql.budget import Limits
 from service.query.promql.evaluate import Settings
 from service.query.promql.evaluate import evaluate as evaluate_expression
 from service.query.promql.vectors import Steps, Vector, is_stale
@@ -26,6 +27,8 @@ from service.rules.sight import UNKNOWN, HeadReader, Verdict, finite
 from service.rules.templates import AlertData, expand_all
 from service.storage.columns import Columns
 
+#: What one rule may cost: its tenant has others, and the worker other tenants.
+LIMITS = Limits(samples=5_000_000, series=100_000, points=2_000_000, seconds=2.0)
 #: How far back the picture of an alert goes that an expression raised.
 _COURSE_SECONDS = 7200.0
 
@@ -104,7 +107,7 @@ def evaluate(
     plan = memory.plans.of(tenant, rule)
     source = HeadSource(tenant, head, memory.index)
     now_ms, lookback_ms = round(now * 1000), round(lookback_seconds * 1000)
-    settings, verdicts = Settings(lookback_ms), dict[int, Verdict]()
+    settings, verdicts = Settings(lookback_ms, limits=LIMITS), dict[int, Verdict]()
     if plan.filters:
         judging = Judging(
             HeadLook(tenant, head, memory.index, lookback_ms),
@@ -116,7 +119,7 @@ def evaluate(
             firing,
             verdicts,
         )
-        settings = Settings(lookback_ms, functions=judging.functions())
+        settings = replace(settings, functions=judging.functions())
     value = evaluate_expression(plan.expr, source, Steps(now_ms, now_ms), settings).value
     breaking = _Breaking(plan, source, now_ms, settings, verdicts, firing, public_url)
     found = _values(value) if isinstance(value, Vector) else {}
