@@ -162,8 +162,8 @@ class _Planner:
         known = self.settings.functions.get(expr.name)
         if known is not None and known.also is not None:
             begin, end = self._times(steps, 0, None)
-            for selector, past_ms, ahead_ms in known.also(expr):
-                past = self.settings.lookback_ms - 1 if past_ms is None else past_ms
+            for selector, past_ms, ahead_ms, newest in known.also(expr):
+                past = max(past_ms, self.settings.lookback_ms - 1) if newest else past_ms
                 self._note(selector, begin - past, end + ahead_ms)
         if self._reaches_back(expr, steps):
             if expr.name == "avg_over_time":
@@ -174,12 +174,7 @@ class _Planner:
                 return Binary("/", self._call(total, steps), self._call(count, steps))
             name, part = _FIGURES[expr.name]
             expr = Call(name, (_of_part(expr.args[0], part),), ValueType.VECTOR)
-        labels_only = frozenset[int]() if known is None else known.labels_only
-        args = (
-            arg if place in labels_only else self.planned(arg, steps)
-            for place, arg in enumerate(expr.args)
-        )
-        return replace(expr, args=tuple(args))
+        return replace(expr, args=tuple(self.planned(arg, steps) for arg in expr.args))
 
     def _reaches_back(self, expr: Call, steps: Steps) -> bool:
         """Whether a function that figures can answer reads where samples are gone."""

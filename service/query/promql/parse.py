@@ -23,6 +23,7 @@ from service.query.promql.expressions import (
     Call,
     Cardinality,
     Expr,
+    Labels,
     Matching,
     Negate,
     Number,
@@ -128,14 +129,12 @@ def _select(node: Any) -> Select:
     return Select(Selector(matchers, text), _milliseconds(node.offset), _at(node))
 
 
-def _labels(node: Any) -> Select:
-    """What `info` takes as its second argument: matchers, of which none need exclude anything."""
+def _labels(node: Any) -> Labels:
     if not isinstance(node, promql_parser.VectorSelector):
         raise ValueError("expected label selectors only")
     if node.name:
         raise ValueError("expected label selectors only, got vector selector instead")
-    matchers = _matchers(node)
-    return Select(Selector(matchers, "{" + ",".join(map(str, matchers)) + "}"))
+    return Labels(_matchers(node))
 
 
 def _matchers(node: Any) -> tuple[Matcher, ...]:

@@ -13,7 +13,7 @@ import numpy as np
 from service.domain.errors import Unprocessable
 from service.domain.series import NAME, LabelPairs, Matcher, MatchType, Selector
 from service.query.matchers import accepts
-from service.query.promql.expressions import Call, Select
+from service.query.promql.expressions import Call, Labels, Select
 from service.query.promql.functions.registry import Asked, Reach, Value, function
 from service.query.promql.vectors import Places, Vector, merged, written
 from service.storage.columns import Times
@@ -39,12 +39,12 @@ class Wanted:
         """What a call names; all labels of `target_info` if it names nothing."""
         if len(call.args) == 1:
             return cls((_DEFAULT,), {})
-        chosen = cast(Select, call.args[1])
+        chosen = cast(Labels, call.args[1]).matchers
         labels: dict[str, list[Matcher]] = {}
-        for matcher in chosen.selector.matchers:
+        for matcher in chosen:
             if matcher.name != NAME:
                 labels.setdefault(matcher.name, []).append(matcher)
-        metrics = tuple(m for m in chosen.selector.matchers if m.name == NAME)
+        metrics = tuple(m for m in chosen if m.name == NAME)
         if not metrics:
             metrics = (_DEFAULT,)
         elif not any(m.type in (MatchType.EQUAL, MatchType.REGEX) for m in metrics):
@@ -80,7 +80,7 @@ class Wanted:
 
 
 def _also(call: Call) -> Sequence[Reach]:
-    return (Reach(Wanted.of(call).selector),)
+    return (Reach(Wanted.of(call).selector, 0, newest=True),)
 
 
 @function("info", lazy=True, also=_also, labels_only=frozenset({1}))

@@ -55,12 +55,13 @@ class Asked(Protocol):
 class Reach(NamedTuple):
     """A selector, and what of it is looked at: from before a step to after it.
 
-    Without `past_ms` it is as much as selectors look back on.
+    With `newest` at least as much before as selectors look back on.
     """
 
     selector: Selector
-    past_ms: int | None = None
+    past_ms: int
     ahead_ms: int = 0
+    newest: bool = False
 
 
 Implementation = Callable[[Asked, Sequence[Value]], Value]
@@ -73,8 +74,8 @@ Also = Callable[[Call], Sequence[Reach]]
 class Function:
     """One function. With `lazy` it gets no values, but evaluates its arguments by itself.
 
-    `also` names what it reads besides its arguments, to be fetched before. Of the arguments at
-    `labels_only` just the matchers count: nothing is selected by them.
+    `also` names what it reads besides its arguments, to be fetched before. The arguments at the
+    places `labels_only` are `Labels`.
     """
 
     name: str

@@ -130,7 +130,7 @@ def test_other_selectors_after_a_comma_stay_what_they_are() -> None:
     text = "count(info(hits, {} offset 5m)) + count(topk(5, {path!=''}))"
     assert table(ask(text, SOURCE, 0)) == {(): [4]}
     selected = [node.selector.text for node in walk(parse(text)) if isinstance(node, Select)]
-    assert selected == ["hits{}", "{}", '{path!=""}']
+    assert selected == ["hits{}", '{path!=""}']
 
 
 @pytest.mark.parametrize("lookback_ms", [60_000, 300_000, 1_200_000])
