@@ -356,10 +356,19 @@ async def test_rules_and_alerts(
     assert await data(client, stranger, "rules") == {"groups": []}
 
 
-async def test_an_expression_is_formatted(client: httpx.AsyncClient, reader: Headers) -> None:
-    assert await data(client, reader, "format_query", query="sum(  plays)by(region)") == (
-        "sum by (region) (plays)"
-    )
+@pytest.mark.parametrize(
+    ("query", "pretty"),
+    [
+        ("sum(  plays)by(region)", "sum by (region) (plays)"),
+        ("1_000+plays{region=~`\\w+`}", '1000 + plays{region=~"\\\\w+"}'),
+        ('info( plays,{ region=""})', 'info(plays, {region=""})'),
+        ("info(plays,{})", "info(plays, {})"),
+    ],
+)
+async def test_an_expression_is_formatted(
+    client: httpx.AsyncClient, reader: Headers, query: str, pretty: str
+) -> None:
+    assert await data(client, reader, "format_query", query=query) == pretty
 
 
 @pytest.mark.parametrize(

@@ -6,14 +6,15 @@ differently, to the same effect.
 
 import re
 
-_STRING = r'"(?:\\.|[^"\\])*"|\'(?:\\.|[^\'\\])*\'|`[^`]*`|#[^\n]*'
+# A text that does not end is taken to the end of all, so that what follows is looked at once.
+_STRING = r'"(?:\\.|[^"\\])*"?|\'(?:\\.|[^\'\\])*\'?|`[^`]*`?|#[^\n]*'
 #: What may hide a bracket, an operator or a number: texts and comments.
 QUOTED = re.compile(_STRING)
 _DIGITS = r"\d+(?:_\d+)*"
 _TOKEN = re.compile(
     rf"(?P<quoted>{_STRING})"
     r"|(?P<name>[a-zA-Z_][\w:]*)"
-    r"|(?P<length>(?:\d+(?:ms|[smhdwy]))+)(?![\w.])"
+    r"|(?<![\w.])(?P<length>(?:\d+(?:ms|[smhdwy]))+)(?![\w.])"
     # After a colon only where a length or a number is before it: else it is part of a name.
     r"|(?:(?<![\w.:])|(?<=\w:))(?P<number>0[xX]_?[\da-fA-F]+(?:_[\da-fA-F]+)*"
     rf"|(?:{_DIGITS}(?:\.(?:{_DIGITS})?)?|\.{_DIGITS})(?:[eE][-+]?{_DIGITS})?)(?![\w.])",
@@ -25,7 +26,8 @@ _RAW = re.compile(r"`([^`]*)`")
 _ARGUMENT = re.compile(_STRING + r"|,\s*\{")
 #: A matcher that is no label's: with it the parser lets labels through that exclude nothing.
 LABELS_ONLY = "__labels_only__"
-MARK = f'{LABELS_ONLY}="1",'
+_MARK = f'{LABELS_ONLY}="1"'
+_MARKED = re.compile(rf"{_MARK}(?:,\s*)?")
 _LARGEST = (1 << 63) - 1
 
 
@@ -39,8 +41,13 @@ def with_labels_only(text: str) -> str:
     return _ARGUMENT.sub(_marked, text)
 
 
+def unmarked(text: str) -> str:
+    """What the parser makes of such a text, without that matcher."""
+    return _MARKED.sub("", text)
+
+
 def _marked(found: re.Match[str]) -> str:
-    return found[0] + MARK if found[0].startswith(",") else found[0]
+    return f"{found[0]}{_MARK}," if found[0].startswith(",") else found[0]
 
 
 def _plain(token: re.Match[str]) -> str:

@@ -35,7 +35,7 @@ from service.query.promql.expressions import (
     type_of,
 )
 from service.query.promql.functions import FUNCTIONS
-from service.query.promql.lexical import LABELS_ONLY, MARK, QUOTED, plain, with_labels_only
+from service.query.promql.lexical import LABELS_ONLY, QUOTED, plain, unmarked, with_labels_only
 
 TEXT_MAX = 16_384
 #: Operators and open brackets; the parser goes down a level of its stack for each, and so do we.
@@ -74,6 +74,13 @@ def parse(text: str) -> Expr:
         return _turned(_parsed(plain(text)))
     except ValueError as error:
         raise InvalidInput(f"{error} in {shorten(text)!r}") from error
+
+
+def formatted(text: str) -> str:
+    """The expression as it is best read, over several lines if it is long; `InvalidInput`."""
+    parse(text)
+    pretty: str = _parsed(plain(text)).prettify()
+    return unmarked(pretty)
 
 
 def _parsed(text: str) -> Any:
@@ -125,8 +132,7 @@ def _select(node: Any) -> Select:
     matchers = _matchers(node)
     if accepts(matchers, {}):
         raise ValueError(_NO_MATCHER)
-    text = str(node).replace(MARK, "")
-    return Select(Selector(matchers, text), _milliseconds(node.offset), _at(node))
+    return Select(Selector(matchers, unmarked(str(node))), _milliseconds(node.offset), _at(node))
 
 
 def _labels(node: Any) -> Labels:

@@ -1,10 +1,12 @@
 """What Prometheus reads and the parser alone does not; and what looks like it and is not."""
 
+import time
+
 import pytest
 
 from service.domain.errors import InvalidInput
 from service.query.promql.expressions import Number, Range, Select, Subquery
-from service.query.promql.parse import parse
+from service.query.promql.parse import TEXT_MAX, parse
 
 
 @pytest.mark.parametrize(
@@ -66,6 +68,18 @@ def test_what_looks_like_a_number_is_left_alone() -> None:
     found = parse("""m{a_1_0="1_0 0s", b='2_0', c=`3_0`} # 4_0""")
     assert isinstance(found, Select)
     assert [m.value for m in found.selector.matchers] == ["m", "1_0 0s", "2_0", "3_0"]
+
+
+@pytest.mark.parametrize(
+    "part",
+    ['\\"', "\\'", "'\"", '"\\\n', "`", "1_", "1m", "0x_f", "1 ", ", {", "1e", ".", "#"],
+)
+def test_nonsense_is_refused_at_once(part: str) -> None:
+    text = (part * TEXT_MAX)[: TEXT_MAX - 1] + "_"
+    begun = time.process_time()
+    with pytest.raises(InvalidInput):
+        parse(text)
+    assert time.process_time() - begun < 1
 
 
 def test_lengths_are_numbers_of_seconds() -> None:
