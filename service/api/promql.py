@@ -26,7 +26,7 @@ from service.domain.series import Selector, Series
 from service.domain.tenants import Principal
 from service.query.promql.evaluate import LOOKBACK_MS, Result
 from service.query.promql.expressions import Expr
-from service.query.promql.parse import formatted
+from service.query.promql.parse import prettified
 from service.query.promql.vectors import Steps
 from service.query.queries import Query
 
@@ -231,7 +231,7 @@ async def format_query(request: Request, principal: Reader) -> Response:
     """An expression as it is best read."""
     form = await form_of(request)
     form.expression()
-    return answered(succeeded(msgspec.json.encode(formatted(form.text("query")))))
+    return answered(succeeded(msgspec.json.encode(prettified(form.text("query")))))
 
 
 def _query(form: Form, expr: Expr, steps: Steps) -> Query:

@@ -6,6 +6,7 @@ quick to walk, and remembered.
 
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from functools import lru_cache
 from typing import Any
@@ -35,7 +36,7 @@ from service.query.promql.expressions import (
     type_of,
 )
 from service.query.promql.functions import FUNCTIONS
-from service.query.promql.lexical import LABELS_ONLY, QUOTED, plain, unmarked, with_labels_only
+from service.query.promql.spelling import LABELS_ONLY, QUOTED, respelt, unmarked, with_labels_only
 
 TEXT_MAX = 16_384
 #: Operators and open brackets; the parser goes down a level of its stack for each, and so do we.
@@ -55,6 +56,9 @@ _CARDINALITIES = {
 }
 _NO_MATCHER = "vector selector must contain at least one non-empty matcher"
 _DEEPER = re.compile(r"[-+*/%^<>([{]|[=!]=|\b(?:and|or|unless|atan2)\b", re.IGNORECASE)
+#: Lengths of time are below 292 years, as Go's are, and times are within four-digit years.
+_LENGTH_MAX = timedelta(microseconds=2**63 // 1000)
+_AT_MAX_MS = 253_402_300_799_999
 #: How the parser's own text shows a time before 1970, which it cannot hand over.
 _BEFORE_1970 = re.compile(r"tv_sec: (-\d+),\s+tv_nsec: (\d+)")
 
@@ -70,21 +74,27 @@ def parse(text: str) -> Expr:
         )
     if sum(1 for _ in _DEEPER.finditer(QUOTED.sub('""', text))) > DEPTH_MAX:
         raise InvalidInput(f"{shorten(text)!r} has more than {DEPTH_MAX} operators and brackets")
+    return _turned(_tree(text))
+
+
+def prettified(text: str) -> str:
+    """An expression that `parse` accepts, as it is best read."""
+    return unmarked(_tree(text).prettify())
+
+
+def _tree(text: str) -> Any:
     try:
-        return _turned(_parsed(plain(text)))
+        return _parsed(respelt(text))
     except ValueError as error:
         raise InvalidInput(f"{error} in {shorten(text)!r}") from error
-
-
-def formatted(text: str) -> str:
-    """The expression as it is best read, over several lines if it is long; `InvalidInput`."""
-    parse(text)
-    pretty: str = _parsed(plain(text)).prettify()
-    return unmarked(pretty)
+    except BaseException as error:
+        # At lengths of time beyond its own bounds Rust panics, with what is not even an Exception.
+        if not isinstance(error, OverflowError) and type(error).__name__ != "PanicException":
+            raise
+        raise InvalidInput(f"duration out of range in {shorten(text)!r}") from error
 
 
 def _parsed(text: str) -> Any:
-    """The parser's tree; `ValueError` says what is wrong with the text."""
     try:
         return promql_parser.parse(text)
     except ValueError as error:
@@ -130,16 +140,18 @@ def _turned(node: Any) -> Expr:
 
 def _select(node: Any) -> Select:
     matchers = _matchers(node)
+    text = unmarked(str(node))
     if accepts(matchers, {}):
-        raise ValueError(_NO_MATCHER)
-    return Select(Selector(matchers, unmarked(str(node))), _milliseconds(node.offset), _at(node))
+        raise InvalidInput(f"{_NO_MATCHER} in {shorten(text)!r}")
+    selector = Selector(matchers, text)
+    return Select(selector, _milliseconds(_length(node, "offset")), _at(node))
 
 
 def _labels(node: Any) -> Labels:
     if not isinstance(node, promql_parser.VectorSelector):
-        raise ValueError("expected label selectors only")
+        raise InvalidInput("expected label selectors only")
     if node.name:
-        raise ValueError("expected label selectors only, got vector selector instead")
+        raise InvalidInput("expected label selectors only, got vector selector instead")
     return Labels(_matchers(node))
 
 
@@ -160,15 +172,16 @@ def _matchers(node: Any) -> tuple[Matcher, ...]:
 
 
 def _range(node: Any) -> Range:
-    return Range(_select(node.vector_selector), _length(node.range))
+    return Range(_select(node.vector_selector), _positive(_length(node, "range")))
 
 
 def _subquery(node: Any) -> Subquery:
+    step = _length(node, "step")
     return Subquery(
         _turned(node.expr),
-        _length(node.range),
-        None if node.step is None else _length(node.step),
-        _milliseconds(node.offset),
+        _positive(_length(node, "range")),
+        None if step is None else _positive(step),
+        _milliseconds(_length(node, "offset")),
         _at(node),
     )
 
@@ -178,10 +191,10 @@ def _call(node: Any) -> Call:
         raise InvalidInput(f'unknown function with name "{node.func.name}"')
     labels_only = FUNCTIONS[node.func.name].labels_only
     returns = ValueType(str(node.func.return_type).removeprefix("ValueType.").lower())
-    args = [
+    args = (
         _labels(arg) if place in labels_only else _turned(arg)
         for place, arg in enumerate(node.args)
-    ]
+    )
     found = Call(node.func.name, tuple(args), returns)
     if found.name in _CHECKS:
         _CHECKS[found.name](found)
@@ -205,13 +218,11 @@ def _aggregate(node: Any) -> Aggregate:
 
 
 def _binary(node: Any) -> Binary:
-    left, right = _turned(node.lhs), _turned(node.rhs)
+    binary = Binary(str(node.op), _turned(node.lhs), _turned(node.rhs))
     modifier = node.modifier
     if modifier is None:
-        return Binary(str(node.op), left, right)
+        return binary
     by, fill = modifier.matching, modifier.fill_values
-    if fill is not None and (fill.lhs is not None or fill.rhs is not None):
-        _check_fill(str(node.op), left, right)
     matching = Matching(
         _CARDINALITIES[str(modifier.card).rpartition(".")[2]],
         by is not None and str(by.type).endswith("Include"),
@@ -220,14 +231,16 @@ def _binary(node: Any) -> Binary:
         None if fill is None else fill.lhs,
         None if fill is None else fill.rhs,
     )
-    return Binary(str(node.op), left, right, modifier.return_bool, matching)
+    if matching.fill_left is not None or matching.fill_right is not None:
+        _check_fill(binary)
+    return replace(binary, returns_bool=modifier.return_bool, matching=matching)
 
 
-def _check_fill(op: str, left: Expr, right: Expr) -> None:
-    if not type_of(left) is type_of(right) is ValueType.VECTOR:
-        raise ValueError("filling in missing series only allowed between instant vectors")
-    if op in SET_OPERATORS:
-        raise ValueError("filling in missing series not allowed for set operators")
+def _check_fill(binary: Binary) -> None:
+    if ValueType.SCALAR in (type_of(binary.left), type_of(binary.right)):
+        raise InvalidInput("filling in missing series only allowed between instant vectors")
+    if binary.op in SET_OPERATORS:
+        raise InvalidInput("filling in missing series not allowed for set operators")
 
 
 def _at(node: Any) -> At:
@@ -238,23 +251,37 @@ def _at(node: Any) -> At:
     if kind != "At":
         return "start" if kind == "Start" else "end"
     if before := _BEFORE_1970.search(repr(node)):
-        return int(before[1]) * 1000 + round(int(before[2]) / 1_000_000)
-    return round(modifier.at.timestamp() * 1000)
+        at = int(before[1]) * 1000 + round(int(before[2]) / 1_000_000)
+    else:
+        try:
+            at = round(modifier.at.timestamp() * 1000)
+        except (OverflowError, ValueError):
+            at = _AT_MAX_MS + 1
+    if abs(at) > _AT_MAX_MS:
+        raise InvalidInput("timestamp out of bounds for @ modifier")
+    return at
 
 
-def _length(length: timedelta) -> int:
-    milliseconds = _milliseconds(length)
-    if milliseconds <= 0:
-        raise ValueError("duration must be greater than 0")
-    return milliseconds
+def _length(node: Any, name: str) -> timedelta | None:
+    """An attribute that is a length of time."""
+    try:
+        length: timedelta | None = getattr(node, name)
+    except OverflowError:
+        length = timedelta.max
+    if length is not None and abs(length) > _LENGTH_MAX:
+        raise InvalidInput("duration out of range")
+    return length
 
 
 def _milliseconds(length: timedelta | None) -> int:
-    """Whole milliseconds of a length, what is beyond them cut off."""
-    if length is None:
-        return 0
-    whole = abs(length) // timedelta(milliseconds=1)
-    return whole if length >= timedelta() else -whole
+    """Whole ones, rounded to zero."""
+    return 0 if length is None else int(length / timedelta(milliseconds=1))
+
+
+def _positive(length: timedelta | None) -> int:
+    if not length:
+        raise InvalidInput("duration must be greater than 0")
+    return _milliseconds(length)
 
 
 _TURN: dict[type, Callable[[Any], Expr]] = {

@@ -114,8 +114,8 @@ def test_of_two_the_newer_one_tells() -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("info(hits, hits + 1)", "expected label selectors only in "),
-        ("info(hits, ({path='/'}))", "expected label selectors only in "),
+        ("info(hits, hits + 1)", "expected label selectors only"),
+        ("info(hits, ({path='/'}))", "expected label selectors only"),
         ("info(hits, target_info)", "expected label selectors only, got vector selector instead"),
         ("info({path=''}, {region!=''})", "must contain at least one non-empty matcher"),
         ("info(hits, {}) + topk(1, {path=~'.*'})", "must contain at least one non-empty matcher"),
