@@ -5,8 +5,10 @@ it. Pure: the head and the time are arguments.
 """
 
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
+from service.domain.errors import OffbeatError
 from service.domain.rules import Rule
 from service.domain.series import LabelPairs, Series, series_id
 from service.query.promql.budget import Budget, Limits
@@ -16,6 +18,7 @@ from service.query.promql.vectors import Steps, Vector, is_stale
 from service.rules.anomalies import Confidence
 from service.rules.asking import asked
 from service.rules.changes import ChangesSeen
+from service.rules.course import SERIES_MAX, compared, courses_until
 from service.rules.functions import ANOMALOUS, Judging
 from service.rules.head_source import HeadSource
 from service.rules.inflow import Inflows

@@ -53,7 +53,7 @@ def written(asked: Asked) -> Vector:
 
 def reach_of_written(call: Call) -> Sequence[Reach]:
     """What `written` selects."""
-    return [Reach(selector_of(call).derived(WRITTEN[call.name]), _BACK_MS)]
+    return [Reach(selector_of(call).derived(WRITTEN[call.name]), 0, newest=True)]
 
 
 def reach_of_forecast(call: Call) -> Sequence[Reach]:

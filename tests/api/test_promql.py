@@ -363,6 +363,8 @@ async def test_an_expression_is_formatted(client: httpx.AsyncClient, reader: Hea
     assert await data(client, reader, "format_query", query="sum(  plays)by(region)") == (
         "sum by (region) (plays)"
     )
+    for text in ('info(plays, {region=""})', "info(plays, {})"):
+        assert await data(client, reader, "format_query", query=text) == text
     raw = r"plays{region=~`e\w`}>1_0"
     assert await data(client, reader, "format_query", query=raw) == r'plays{region=~"e\\w"} > 10'
 

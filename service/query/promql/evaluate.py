@@ -19,6 +19,7 @@ from service.query.promql.expressions import (
     Binary,
     Call,
     Expr,
+    Labels,
     Negate,
     Number,
     Range,
@@ -130,6 +131,8 @@ class Evaluation:
             return self._subquery(expr)
         if isinstance(expr, Negate):
             return self._negated(expr)
+        if isinstance(expr, Labels):
+            raise InvalidInput("label selectors have no value of their own")
         return expr.value
 
     def vector(self, expr: Expr) -> Vector:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal
 
-from service.domain.series import Selector
+from service.domain.series import Matcher, Selector
 
 #: A time that a selector is pinned to: milliseconds, or where the query begins or ends.
 At = int | Literal["start", "end"] | None
@@ -41,6 +41,13 @@ class Select:
     selector: Selector
     offset_ms: int = 0
     at: At = None
+
+
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """`{a="b"}` where only labels are named, by which nothing is selected: in `info(v, {…})`."""
+
+    matchers: tuple[Matcher, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +132,7 @@ class Binary:
     matching: Matching = Matching()
 
 
-Expr = Number | String | Select | Range | Subquery | Call | Negate | Aggregate | Binary
+Expr = Number | String | Select | Labels | Range | Subquery | Call | Negate | Aggregate | Binary
 
 COMPARISONS = frozenset({"==", "!=", ">", "<", ">=", "<="})
 SET_OPERATORS = frozenset({"and", "or", "unless"})

@@ -162,8 +162,9 @@ class _Planner:
         known = self.settings.functions.get(expr.name)
         if known is not None and known.also is not None:
             begin, end = self._times(steps, 0, None)
-            for selector, past_ms, ahead_ms in known.also(expr):
-                self._note(selector, begin - past_ms, end + ahead_ms)
+            for selector, past_ms, ahead_ms, newest in known.also(expr):
+                past = max(past_ms, self.settings.lookback_ms - 1) if newest else past_ms
+                self._note(selector, begin - past, end + ahead_ms)
         if self._reaches_back(expr, steps):
             if expr.name == "avg_over_time":
                 total, count = (

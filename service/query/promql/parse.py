@@ -14,7 +14,7 @@ import promql_parser
 
 from service.domain.errors import InvalidInput
 from service.domain.series import NAME, Matcher, MatchType, Selector
-from service.query.matchers import check_pattern, shorten
+from service.query.matchers import accepts, check_pattern, shorten
 from service.query.promql.expressions import (
     SET_OPERATORS,
     Aggregate,
@@ -23,6 +23,7 @@ from service.query.promql.expressions import (
     Call,
     Cardinality,
     Expr,
+    Labels,
     Matching,
     Negate,
     Number,
@@ -35,7 +36,7 @@ from service.query.promql.expressions import (
 )
 from service.query.promql.functions import FUNCTIONS
 from service.query.promql.memo import Memo
-from service.query.promql.spelling import QUOTED, respelt
+from service.query.promql.spelling import LABELS_ONLY, QUOTED, respelt, unmarked, with_labels_only
 
 TEXT_MAX = 16_384
 #: Operators and open brackets; the parser goes down a level of its stack for each, and so do we.
@@ -53,6 +54,7 @@ _CARDINALITIES = {
     "OneToMany": Cardinality.ONE_TO_MANY,
     "ManyToMany": Cardinality.MANY_TO_MANY,
 }
+_NO_MATCHER = "vector selector must contain at least one non-empty matcher"
 _DEEPER = re.compile(r"[-+*/%^<>([{]|[=!]=|\b(?:and|or|unless|atan2)\b", re.IGNORECASE)
 #: Lengths of time are below 292 years, as Go's are, and times are within four-digit years.
 _LENGTH_MAX = timedelta(microseconds=2**63 // 1000)
@@ -84,12 +86,12 @@ def _parsed(text: str) -> Expr:
 
 def prettified(text: str) -> str:
     """An expression that `parse` accepts, as it is best read."""
-    return str(_tree(text).prettify())
+    return unmarked(_tree(text).prettify())
 
 
 def _tree(text: str) -> Any:
     try:
-        return promql_parser.parse(respelt(text))
+        return _parsed(respelt(text))
     except ValueError as error:
         raise InvalidInput(f"{error} in {shorten(text)!r}") from error
     except BaseException as error:
@@ -97,6 +99,17 @@ def _tree(text: str) -> Any:
         if not isinstance(error, OverflowError) and type(error).__name__ != "PanicException":
             raise
         raise InvalidInput(f"duration out of range in {shorten(text)!r}") from error
+
+
+def _parsed(text: str) -> Any:
+    try:
+        return promql_parser.parse(text)
+    except ValueError as error:
+        if _NO_MATCHER not in str(error):
+            raise
+    # The labels of `info` need not exclude anything, which the parser does not know. Selectors that
+    # must are looked at again when they are turned.
+    return promql_parser.parse(with_labels_only(text))
 
 
 def register(
@@ -133,16 +146,36 @@ def _turned(node: Any) -> Expr:
 
 
 def _select(node: Any) -> Select:
+    matchers = _matchers(node)
+    text = unmarked(str(node))
+    if accepts(matchers, {}):
+        raise InvalidInput(f"{_NO_MATCHER} in {shorten(text)!r}")
+    selector = Selector(matchers, text)
+    return Select(selector, _milliseconds(_length(node, "offset")), _at(node))
+
+
+def _labels(node: Any) -> Labels:
+    if not isinstance(node, promql_parser.VectorSelector):
+        raise InvalidInput("expected label selectors only")
+    if node.name:
+        raise InvalidInput("expected label selectors only, got vector selector instead")
+    return Labels(_matchers(node))
+
+
+def _matchers(node: Any) -> tuple[Matcher, ...]:
     if node.matchers.or_matchers:
         raise InvalidInput("`or` between matchers is not PromQL; write `a or b` between selectors")
-    matchers = [Matcher(m.name, _MATCH_TYPES[str(m.op)], m.value) for m in node.matchers.matchers]
+    matchers = [
+        Matcher(m.name, _MATCH_TYPES[str(m.op)], m.value)
+        for m in node.matchers.matchers
+        if m.name != LABELS_ONLY
+    ]
     if node.name and not any(m.name == NAME for m in matchers):
         matchers.insert(0, Matcher(NAME, MatchType.EQUAL, node.name))
     for matcher in matchers:
         if matcher.type in (MatchType.REGEX, MatchType.NOT_REGEX):
             check_pattern(matcher.value)
-    selector = Selector(tuple(matchers), str(node))
-    return Select(selector, _milliseconds(_length(node, "offset")), _at(node))
+    return tuple(matchers)
 
 
 def _range(node: Any) -> Range:
@@ -163,23 +196,16 @@ def _subquery(node: Any) -> Subquery:
 def _call(node: Any) -> Call:
     if node.func.name not in FUNCTIONS:  # the parser knows more of them
         raise InvalidInput(f'unknown function with name "{node.func.name}"')
-    if node.func.name == "info":
-        _check_info(node.args)
+    labels_only = FUNCTIONS[node.func.name].labels_only
     returns = ValueType(str(node.func.return_type).removeprefix("ValueType.").lower())
-    found = Call(node.func.name, tuple(_turned(arg) for arg in node.args), returns)
+    args = (
+        _labels(arg) if place in labels_only else _turned(arg)
+        for place, arg in enumerate(node.args)
+    )
+    found = Call(node.func.name, tuple(args), returns)
     if found.name in _CHECKS:
         _CHECKS[found.name](found)
     return found
-
-
-def _check_info(args: Sequence[Any]) -> None:
-    """The second argument of `info` is no expression, but matchers alone."""
-    if len(args) < 2:
-        return
-    if not isinstance(args[1], promql_parser.VectorSelector):
-        raise InvalidInput("expected label selectors only")
-    if args[1].name:
-        raise InvalidInput("expected label selectors only, got vector selector instead")
 
 
 def _negate(node: Any) -> Expr:

@@ -24,6 +24,14 @@ _NUMBER = re.compile(
     rf"0[xX](?:_?[0-9a-fA-F])+|(?:{_DIGITS}(?:\.(?:{_DIGITS})?)?|\.{_DIGITS})(?:[eE][-+]?{_DIGITS})?"
 )
 _OCTAL = re.compile(r"0[0-7]+")
+#: Lengths of nothing, which the parser refuses wherever they are.
+_NOTHING = re.compile(r"(?:0+(?:ms|[smhdwy]))+")
+#: What stands before the labels of `info(v, {…})`, among other things.
+_ARGUMENT = re.compile(rf"{_HIDING}|,\s*\{{")
+#: A matcher that is no label's: with it the parser lets labels through that exclude nothing.
+LABELS_ONLY = "__labels_only__"
+_MARK = f'{LABELS_ONLY}="1"'
+_MARKED = re.compile(rf"{_MARK}(?:,\s*)?")
 #: Numbers that the parser refuses or reads differently: `1_000`, `0e1`, long ones after a zero.
 _STRANGE = re.compile(r"0[0-9eE]|.*_")
 _INT64_BEYOND = 2**63
@@ -40,6 +48,20 @@ def respelt(text: str) -> str:
     return _TOKEN.sub(_token, text)
 
 
+def with_labels_only(text: str) -> str:
+    """The same with a matcher on `LABELS_ONLY` in all braces that may be labels of `info`."""
+    return _ARGUMENT.sub(_marked, text)
+
+
+def unmarked(text: str) -> str:
+    """What the parser makes of such a text, without that matcher."""
+    return _MARKED.sub("", text)
+
+
+def _marked(found: re.Match[str]) -> str:
+    return f"{found[0]}{_MARK}," if found[0].startswith(",") else found[0]
+
+
 def _token(found: re.Match[str]) -> str:
     if found["number"] is not None:
         return _number(found["number"])
@@ -52,7 +74,7 @@ def _token(found: re.Match[str]) -> str:
 def _number(token: str) -> str:
     """A number as Go reads it: with a zero before it in octal digits, if it can be."""
     if not _NUMBER.fullmatch(token):
-        return token
+        return "0" if _NOTHING.fullmatch(token) else token
     plain = token.replace("_", "")
     if plain[:2].lower() == "0x":
         return plain

@@ -35,7 +35,9 @@ AMBIGUOUS = (
 SAME = "vector cannot contain metrics with the same labelset"
 
 
-@pytest.mark.parametrize("text", [*BY_TEXT, "integral(a[5m])", "", "  ", "a offset 0s", "a[5m]["])
+@pytest.mark.parametrize(
+    "text", [*BY_TEXT, "integral(a[5m])", "", "  ", "a[0]", "a[5m:0]", "a[5m]["]
+)
 def test_a_text_that_is_wrong_by_itself(text: str) -> None:
     with pytest.raises(InvalidInput):
         parse(text)

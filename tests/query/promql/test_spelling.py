@@ -30,6 +30,9 @@ from service.query.promql.parse import TEXT_MAX, parse
         ("18446744073709551616", 2.0**64),
         ("1e-999", 0.0),
         ("-3_0", -30.0),
+        ("0h", 0.0),
+        ("0d0h0ms", 0.0),
+        ("0d2m", 120.0),
     ],
 )
 def test_a_number_is_read_as_go_reads_it(text: str, value: float) -> None:
@@ -129,6 +132,10 @@ def test_a_range_is_whole_milliseconds(text: str, milliseconds: int) -> None:
 
     assert isinstance(found, Range)
     assert found.range_ms == milliseconds
+
+
+def test_no_offset_is_one_too() -> None:
+    assert parse("m offset 0s") == parse("m offset 0")
 
 
 def test_lengths_and_times_at_their_bounds() -> None:

@@ -13,7 +13,15 @@ from service.query.promql.budget import Notes
 from service.query.promql.functions.over_time import warn_of_quantile
 from service.query.promql.functions.registry import Asked, Value, function
 from service.query.promql.numerals import in_open_metrics, read
-from service.query.promql.vectors import Array, Flags, Vector, merged, nameless, with_label
+from service.query.promql.vectors import (
+    Array,
+    Flags,
+    Places,
+    Vector,
+    merged,
+    nameless,
+    with_label,
+)
 
 _BOUND = "le"
 #: Counts that differ by less, relatively, differ by rounding.
@@ -121,29 +129,56 @@ def _quantiles(buckets: Buckets, q: Array) -> tuple[Array, Flags]:
     its bound is above; in the bucket up to infinity it is that bucket's lower bound.
     """
     counts, forced = _monotonic(buckets)
-    shape = counts.shape[1:]
-    rank = q * counts[-1]
-    found, done = np.full(shape, np.nan), np.zeros(shape, np.bool_)
-    bound, count, begun = np.zeros(shape), np.zeros(shape), np.zeros(shape, np.bool_)
-    finite = zip(buckets.bounds[:-1].tolist(), counts[:-1], buckets.present[:-1], strict=True)
-    for upper, now, there in finite:
-        here = there & ~done & (now >= rank)
-        # The bucket before, or zero; at or below zero the first bucket's own bound.
-        lowest = ~begun & (upper <= 0)
-        value = bound + (upper - bound) * ((rank - count) / (now - count))
-        found = np.where(here, np.where(lowest, upper, value), found)
-        done |= here
-        bound, count = np.where(there, upper, bound), np.where(there, now, count)
-        begun |= there
-    found = np.where(done, found, bound)
+    finite = buckets.present[:-1]
+    number = finite.sum(axis=0)
     # Only if there are a bucket up to infinity, another one, and something in them.
-    whole = buckets.present[-1] & np.isposinf(buckets.bounds[-1]) & begun
+    whole = buckets.present[-1] & np.isposinf(buckets.bounds[-1]) & (number > 0)
     some = counts[-1] != 0
-    found = np.where(whole & some, found, np.nan)
+    found = np.full(number.shape, np.nan)
+    if len(finite):
+        ranked = counts[:-1]
+        bounds = np.broadcast_to(buckets.bounds[:-1, None, None], ranked.shape)
+        if not finite.all():
+            # Those that are there come first, in their order.
+            order = np.argsort(~finite, axis=0, kind="stable")
+            ranked = np.take_along_axis(ranked, order, axis=0)
+            bounds = buckets.bounds[order]
+        within = _interpolated(bounds, ranked, number, q * counts[-1])
+        found = np.where(whole & some, within, found)
     valid = (q >= 0) & (q <= 1)
     beyond = np.where(q < 0, -np.inf, np.where(q > 1, np.inf, np.nan))
     found = np.where(valid, found, beyond)
     return found, forced & whole & some & valid
+
+
+def _interpolated(bounds: Array, counts: Array, number: Places, rank: Array) -> Array:
+    """Where a rank lies (g, steps) in so many first buckets of each histogram, (b, g, steps).
+
+    The bucket is looked for by halves, as Prometheus does, which shows where counts are NaN.
+    """
+    low, high = np.zeros_like(number), number
+    while (apart := low < high).any():
+        middle = (low + high) // 2
+        enough = _at(counts, middle) >= rank
+        low, high = (
+            np.where(apart & ~enough, middle + 1, low),
+            np.where(apart & enough, middle, high),
+        )
+    upper = _at(bounds, low)
+    # The bucket before, or zero; at or below zero the first bucket's own bound.
+    begun = low > 0
+    lower = np.where(begun, _at(bounds, low - 1), 0.0)
+    below = np.where(begun, _at(counts, low - 1), 0.0)
+    within = lower + (upper - lower) * ((rank - below) / (_at(counts, low) - below))
+    found = np.where(~begun & (upper <= 0), upper, within)
+    return np.where(low == number, lower, found)
+
+
+def _at(rows: Array, place: Places) -> Array:
+    """One of the rows (b, g, steps) of each column, by its place (g, steps)."""
+    place = np.clip(place, 0, len(rows) - 1)
+    found: Array = np.take_along_axis(rows, place[None], axis=0)[0]
+    return found
 
 
 @function("histogram_quantile")

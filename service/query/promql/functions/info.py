@@ -6,21 +6,22 @@ An info series belongs to the series of the same instance and job.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import cast
 
 import numpy as np
 
-from service.domain.errors import InvalidInput, Unprocessable
+from service.domain.errors import Unprocessable
 from service.domain.series import NAME, LabelPairs, Matcher, MatchType, Selector
 from service.query.matchers import accepts
-from service.query.promql.expressions import Call, Select
+from service.query.promql.expressions import Call, Labels, Select
 from service.query.promql.functions.registry import Asked, Reach, Value, function
 from service.query.promql.vectors import Places, Vector, merged, written
 from service.storage.columns import Times
 
 _IDENTIFYING = ("instance", "job")
 _DEFAULT = Matcher(NAME, MatchType.EQUAL, "target_info")
-#: How far back an info series is looked for, as far as any.
-_LOOKBACK_MS = 300_000
+#: Where names are only excluded, all others that end so are meant.
+_ANY_INFO = Matcher(NAME, MatchType.REGEX, ".+_info")
 
 #: An info metric and what identifies its series.
 Key = tuple[str, LabelPairs]
@@ -28,7 +29,7 @@ Key = tuple[str, LabelPairs]
 
 @dataclass(frozen=True)
 class Wanted:
-    """Which info metrics are looked at, and which of their labels."""
+    """Which info metrics are looked at, by `metrics`, and which of their labels."""
 
     metrics: tuple[Matcher, ...]
     labels: Mapping[str, Sequence[Matcher]]
@@ -38,20 +39,23 @@ class Wanted:
         """What a call names; all labels of `target_info` if it names nothing."""
         if len(call.args) == 1:
             return cls((_DEFAULT,), {})
-        chosen = call.args[1]
-        if not isinstance(chosen, Select):
-            raise InvalidInput("expected label selectors in the second argument of info()")
+        chosen = cast(Labels, call.args[1]).matchers
         labels: dict[str, list[Matcher]] = {}
-        for matcher in chosen.selector.matchers:
+        for matcher in chosen:
             if matcher.name != NAME:
                 labels.setdefault(matcher.name, []).append(matcher)
-        return cls(tuple(m for m in chosen.selector.matchers if m.name == NAME), labels)
+        metrics = tuple(m for m in chosen if m.name == NAME)
+        if not metrics:
+            metrics = (_DEFAULT,)
+        elif not any(m.type in (MatchType.EQUAL, MatchType.REGEX) for m in metrics):
+            metrics = (_ANY_INFO, *metrics)
+        return cls(metrics, labels)
 
     @cached_property
     def selector(self) -> Selector:
         """The info series to read."""
         others = [matcher for group in self.labels.values() for matcher in group]
-        return Selector((*(self.metrics or (_DEFAULT,)), *others))
+        return Selector((*self.metrics, *others))
 
     @property
     def may_be_absent(self) -> bool:
@@ -59,8 +63,8 @@ class Wanted:
         return all(accepts(group, {}) for group in self.labels.values())
 
     def is_info(self, labels: LabelPairs) -> bool:
-        """Whether a series is itself of an info metric that is named."""
-        return bool(self.metrics) and accepts(self.metrics, {NAME: dict(labels).get(NAME, "")})
+        """Whether a series is itself of an info metric that is looked at."""
+        return accepts(self.metrics, {NAME: dict(labels).get(NAME, "")})
 
     def given(self, base: LabelPairs, infos: Sequence[LabelPairs]) -> LabelPairs:
         """A series' labels with those of its info series; `Unprocessable` if these differ."""
@@ -76,10 +80,10 @@ class Wanted:
 
 
 def _also(call: Call) -> Sequence[Reach]:
-    return (Reach(Wanted.of(call).selector, _LOOKBACK_MS),)
+    return (Reach(Wanted.of(call).selector, 0, newest=True),)
 
 
-@function("info", lazy=True, also=_also)
+@function("info", lazy=True, also=_also, labels_only=frozenset({1}))
 def _info(asked: Asked, args: Sequence[Value]) -> Value:
     wanted = Wanted.of(asked.node)
     base = asked.vector(asked.node.args[0])

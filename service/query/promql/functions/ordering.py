@@ -18,17 +18,28 @@ _LARGEST = (1 << 63) - 1
 
 @function("sort")
 def _sort(asked: Asked, args: Sequence[Value]) -> Value:
-    return _by_value(cast(Vector, args[0]), descending=False)
+    return _by_value(asked, args, descending=False)
 
 
 @function("sort_desc")
 def _sort_desc(asked: Asked, args: Sequence[Value]) -> Value:
-    return _by_value(cast(Vector, args[0]), descending=True)
+    return _by_value(asked, args, descending=True)
 
 
-def _by_value(vector: Vector, *, descending: bool) -> Vector:
+def _ordered(asked: Asked) -> bool:
+    """Whether the order will be seen, which it is at a single time; else it is warned of."""
+    if asked.steps.start_ms == asked.steps.end_ms:
+        return True
+    asked.notes.warn(
+        "sort is ineffective for range queries since results are always ordered by labels"
+    )
+    return False
+
+
+def _by_value(asked: Asked, args: Sequence[Value], *, descending: bool) -> Vector:
     """By value, NaN last either way; of several steps, as they are."""
-    if vector.values.shape[1] != 1:
+    vector = cast(Vector, args[0])
+    if not _ordered(asked):
         return vector
     vector = vector.seen()
     values = vector.values[:, 0]
@@ -38,18 +49,18 @@ def _by_value(vector: Vector, *, descending: bool) -> Vector:
 
 @function("sort_by_label")
 def _sort_by_label(asked: Asked, args: Sequence[Value]) -> Value:
-    return _by_label(args, descending=False)
+    return _by_label(asked, args, descending=False)
 
 
 @function("sort_by_label_desc")
 def _sort_by_label_desc(asked: Asked, args: Sequence[Value]) -> Value:
-    return _by_label(args, descending=True)
+    return _by_label(asked, args, descending=True)
 
 
-def _by_label(args: Sequence[Value], *, descending: bool) -> Vector:
+def _by_label(asked: Asked, args: Sequence[Value], *, descending: bool) -> Vector:
     """By the labels named, numbers within them as numbers; then by all labels."""
     vector, names = cast(Vector, args[0]), [cast(str, arg) for arg in args[1:]]
-    if vector.values.shape[1] != 1:
+    if not _ordered(asked):
         return vector
 
     def compare(a: int, b: int) -> int:

@@ -53,11 +53,15 @@ class Asked(Protocol):
 
 
 class Reach(NamedTuple):
-    """A selector, and what of it is looked at: from before a step to after it."""
+    """A selector, and what of it is looked at: from before a step to after it.
+
+    With `newest` at least as much before as selectors look back on.
+    """
 
     selector: Selector
     past_ms: int
     ahead_ms: int = 0
+    newest: bool = False
 
 
 Implementation = Callable[[Asked, Sequence[Value]], Value]
@@ -70,25 +74,31 @@ Also = Callable[[Call], Sequence[Reach]]
 class Function:
     """One function. With `lazy` it gets no values, but evaluates its arguments by itself.
 
-    `also` names what it reads besides its arguments, to be fetched before.
+    `also` names what it reads besides its arguments, to be fetched before. The arguments at the
+    places `labels_only` are `Labels`.
     """
 
     name: str
     call: Implementation
     lazy: bool = False
     also: Also | None = None
+    labels_only: frozenset[int] = frozenset()
 
 
 FUNCTIONS: dict[str, Function] = {}
 
 
 def function(
-    name: str, *, lazy: bool = False, also: Also | None = None
+    name: str,
+    *,
+    lazy: bool = False,
+    also: Also | None = None,
+    labels_only: frozenset[int] = frozenset(),
 ) -> Callable[[Implementation], Implementation]:
     """Enter a function that the parser knows."""
 
     def enter(call: Implementation) -> Implementation:
-        FUNCTIONS[name] = Function(name, call, lazy, also)
+        FUNCTIONS[name] = Function(name, call, lazy, also, labels_only)
         return call
 
     return enter

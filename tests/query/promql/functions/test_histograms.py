@@ -51,6 +51,10 @@ BELOW: dict[str, float | None] = {"-3": 4, "-1.5": 8, "0.5": 8, "+Inf": 16}
         ("0.5", {"1": 0, "+Inf": 0}, NAN),  # nothing observed
         ("0.5", {"1": 5, "+Inf": None}, NAN),
         ("0.5", {"1": None, "2": 5, "+Inf": 10}, 2),
+        # What is not a number lies on one side of the halves or the other
+        ("1", {"1": 2, "2": NAN, "4": 6, "+Inf": 8}, 4),
+        ("0.2", {"1": 2, "2": NAN, "4": 6, "+Inf": 8}, NAN),
+        ("0.625", {"1": NAN, "2": 4, "4": 6, "+Inf": 8}, 3),
         ("0.5", {"4": 3, "4.0": 2, "0x1p2": 1, "+Inf": 8, "Inf": 4}, 4),
     ],
 )
