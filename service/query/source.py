@@ -22,7 +22,7 @@ class Source:
         self._rollups = rollups
 
     async def all(self, tenant: str) -> dict[int, Series]:
-        """Every series, derived ones too."""
+        """Every series, derived ones too: the same mapping as before if nothing has changed."""
         return await self._registry.all(tenant)
 
     async def select(self, tenant: str, selector: Selector | None = None) -> list[Series]:
