@@ -17,6 +17,8 @@ from service.storage.columns import POINT, Ids, Times
 #: Records of which fewer ascend are read all. If more do, sealing makes a block of them, which is
 #: seen; fewer it may leave as records, in another order.
 _FEW = 64
+#: Records that come until a chunk of which much is known is worth another look.
+_MUCH = 16
 #: Records that are read although they seem too early, as times are seldom all equally far apart,
 #: and the share of the others that is.
 _SPARE, _SPARE_SHARE = 4, 1 / 8
@@ -79,15 +81,17 @@ class Order(NamedTuple):
         Tails are those that `reached` says yes to for `start_ms`, which lies in the chunks' bucket.
         """
         found = Order(*(known.copy() for known in self))
-        # A chunk that was read as a whole again is known already, but where too little was.
-        new = ((first > 0) | (self.length - self.since <= _FEW)).tolist()
-        which = [i for i, value in enumerate(values) if value and new[i] and is_plain(value)]
+        lengths = np.fromiter((len(value or b"") for value in values), np.int64, len(values))
+        grown = first + lengths // POINT.itemsize - self.length
+        # One that was read as a whole again is known already, but where too little was.
+        new = np.where(first > 0, grown > _MUCH, (self.length - self.since <= _FEW) & (lengths > 0))
+        which = [i for i in np.flatnonzero(new).tolist() if is_plain(values[i] or b"")]
         t = _times([values[i] or b"" for i in which])
         early = start_ms // bucket_ms * bucket_ms
         if not len(t) or int(t.min()) < early or int(t.max()) >= early + bucket_ms:
             return found
         before, skipped = self.rows(np.array(which)), first[which]
-        counts = np.array([len(values[i] or b"") for i in which]) // POINT.itemsize
+        counts = lengths[which] // POINT.itemsize
         begins = np.cumsum(counts) - counts
         # One chunk's times after another's, so that the latest so far is always of its own chunk.
         shifted = t - early + np.repeat(np.arange(len(counts)) * bucket_ms, counts)
