@@ -352,7 +352,7 @@ async def wired(
             dispatcher=Dispatcher(outbox, channels, clock, wake, public_url=settings.public_url),
             insights=insights,
             trends=trends,
-            dashboard=Overview(source, database, clock, settings, insights, training),
+            dashboard=Overview(source, database, clock, settings, insights, training, queries),
             training=training,
         )
 

@@ -158,6 +158,12 @@ class AlertEngine:
             for rule_id, mine in (await self._opened(tenant)).items()
         }
 
+    def concerned(self, tenant: str, rule_id: str) -> bool:
+        """Whether a rule has open alerts, or some that found no room, going by memory."""
+        held = self._held.get(tenant)
+        known = self._open.get(tenant)
+        return known is None or rule_id in known or (held is not None and rule_id in held.by_rule)
+
     def open(self, tenant: str) -> list[Alert]:
         """The pending and firing alerts in memory."""
         return [alert for mine in self._open.get(tenant, {}).values() for alert in mine.values()]

@@ -124,7 +124,7 @@ class Transition:
             "rule_name": rule.name,
             "severity": rule.severity,
             "labels": judgement.labels,
-            "annotations": dict(rule.annotations),
+            "annotations": dict(judgement.annotations or rule.annotations),
             "value": judgement.value,
             "expectation": judgement.expectation,
             "last_seen_at": self._now,

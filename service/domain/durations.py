@@ -16,6 +16,11 @@ _UNIT = {
 _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|[smhdwy])")
 _NUMBER = re.compile(r"\d+(\.\d+)?")
 _WHOLE = re.compile(rf"(?:{_PART.pattern})+")
+#: As Prometheus writes them: each unit once, the longest first.
+_PROMETHEUS = re.compile(
+    r"(?:(\d+)y)?(?:(\d+)w)?(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?(?:(\d+)ms)?", re.ASCII
+)
+_PROMETHEUS_MS = (31_536_000_000, 604_800_000, 86_400_000, 3_600_000, 60_000, 1000, 1)
 
 
 def parse_duration(value: object) -> float:
@@ -46,3 +51,20 @@ def format_duration(seconds: float) -> str:
         if count:
             parts.append(f"{count}{unit}")
     return "".join(parts[:2])
+
+
+def duration_ms(text: str) -> int:
+    """Milliseconds of a duration as Prometheus writes it: `1d2h`, `90s`, `0`; `InvalidInput`."""
+    if text == "0":
+        return 0
+    found = _PROMETHEUS.fullmatch(text)
+    if not text or found is None:
+        raise InvalidInput(f"not a valid duration string: {text[:60]!r}")
+    length = sum(
+        int(count) * unit
+        for count, unit in zip(found.groups(), _PROMETHEUS_MS, strict=True)
+        if count is not None
+    )
+    if length >= 1 << 53:
+        raise InvalidInput("duration out of range")
+    return length

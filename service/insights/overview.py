@@ -6,7 +6,8 @@ from service.alerts.quiet import quiets
 from service.detection.progress import Board, Learning
 from service.domain.alerts import Alert, AlertState
 from service.domain.clock import Clock
-from service.domain.series import parse_series_id
+from service.domain.errors import OffbeatError
+from service.domain.series import NAME, Series, parse_series_id, series_id
 from service.domain.silences import Quiet
 from service.insights import charts, reasons, records, views, words
 from service.insights.charts import Chart
@@ -18,7 +19,10 @@ from service.insights.reasons import Reason
 from service.insights.state import State, state_of
 from service.insights.tiles import Tile, tile
 from service.insights.views import AlertsView, SeriesList, SeriesView
+from service.query.promql.parse import parse
+from service.query.queries import Queries, Query
 from service.query.source import Source
+from service.rules.course import compared, courses, steps_until
 from service.settings import Settings
 from service.storage.sql.engine import Database
 
@@ -26,6 +30,8 @@ _CHARTS = 6
 _TILES = 10
 _ROW = 5
 _DAY = 86400.0
+#: How long the page waits for the course of a rule's expression.
+_COURSE_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +101,7 @@ class Overview:
         settings: Settings,
         findings: Findings,
         training: Board,
+        queries: Queries,
     ) -> None:
         self._source = source
         self._database = database
@@ -102,6 +109,7 @@ class Overview:
         self._settings = settings
         self._findings = findings
         self._training = training
+        self._queries = queries
 
     async def for_tenant(
         self, tenant: str, *, series_limit: int | None = None, now: float | None = None
@@ -221,13 +229,39 @@ class Overview:
                 since=alert.started_at,
                 threshold=reasons.limit_of(look, alert, watched),
             )
+        elif picture:
+            chart = await self._course(look, alert)
         return AlertCard(
             alert=alert,
             title=alert.annotations.get("summary") or alert.rule_name,
-            place=words.place(watched.series) if watched else "",
+            place=words.place(watched.series if watched else _labelled(alert)),
             chart=chart,
             why=reasons.why(look, alert, watched, told, due, quiet),
             quiet=quiet,
+        )
+
+    async def _course(self, look: Look, alert: Alert) -> Chart | None:
+        """How the value went that a rule's own expression compares; None if that is not known."""
+        rule = next((r for r in look.rules if r.id == alert.rule_id and r.expr), None)
+        part = None if rule is None else compared(parse(rule.expr))
+        if part is None:
+            return None
+        seconds = charts.past_seconds(60_000, 0, look.now - alert.started_at)
+        query = Query(part.expr, steps_until(look.now_ms, seconds), seconds=_COURSE_SECONDS)
+        try:
+            found = await self._queries.answer(look.tenant, query, courses)
+        except OffbeatError:  # the page is there all the same
+            return None
+        samples = {series_id(labels): columns for labels, columns in found.items()}
+        mine = samples.get(parse_series_id(alert.source) or -1)
+        if mine is None:
+            return None
+        return charts.draw(
+            Watched(_labelled(alert), mine),
+            look.now,
+            alarming=self._settings.anomaly_detection_threshold,
+            since=alert.started_at,
+            threshold=part.threshold,
         )
 
     def _silent(self, look: Look) -> list[Watched]:
@@ -282,3 +316,11 @@ class Overview:
             models_failed=look.models.counts.get("failed", 0),
             newest_sample_at=max(newest) / 1000 if newest else None,
         )
+
+
+def _labelled(alert: Alert) -> Series:
+    """What an alert is about whose labels are no series', as pictures and places name it."""
+    return Series.of(
+        alert.rule_name,
+        {key: value for key, value in alert.labels.items() if key not in (NAME, "alertname")},
+    )

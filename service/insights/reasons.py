@@ -19,7 +19,7 @@ _PENDING = (DeliveryState.PENDING, DeliveryState.SENDING, DeliveryState.RETRY)
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """One line of the list: `head` is Where, With, Next or Who."""
+    """One line of the list: `head` is Where, With, Next, What or Who."""
 
     head: str
     text: str
@@ -112,6 +112,9 @@ def why(
         following = _next(look, alert, watched)
         if following:
             lines.append(Reason("Next", following))
+    elif alert.expectation:
+        value = "" if alert.value is None else f"{words.figure(alert.value)}, "
+        lines.append(Reason("What", f"{value}{alert.expectation}"))
     lines.append(Reason("Who", who(alert, told, due, look.now, quiet)))
     return lines
 

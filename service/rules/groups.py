@@ -7,11 +7,12 @@ ours (`alert_rules`) is read by `service.rules.loader`.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from service.domain.durations import duration_ms
 from service.domain.errors import InvalidInput
 from service.domain.series import NAME
 from service.query.promql.expressions import Expr, Number
 from service.query.promql.parse import parse
-from service.rules.strict_yaml import Fields, Reader, Value, duration_ms, read_yaml, whole
+from service.rules.strict_yaml import Fields, Reader, Value, read_yaml, whole
 from service.rules.template_tokens import TemplateProblem
 from service.rules.templates import check_template
 

@@ -29,7 +29,7 @@ class Plan:
     they judge: `judged`. A series among them that has no young sample is neither bad nor well. Of
     other expressions only what breaks the rule is known, and whatever does not is well. `filters`
     is whether models are asked; `watches` are the series whose samples may change the answer;
-    `said` completes "it is 0.12, …".
+    `said` completes "it is 0.12, …"; `templated` is whether labels or annotations are templates.
     """
 
     rule: Rule
@@ -38,6 +38,7 @@ class Plan:
     filters: bool
     watches: tuple[Selector, ...]
     said: str
+    templated: bool
 
     @property
     def absence(self) -> bool | None:
@@ -82,6 +83,7 @@ def plan_of(rule: Rule) -> Plan:
         any(isinstance(node, Call) and node.name in FILTERS for node in walk(expr)),
         watched(expr),
         said,
+        any("{{" in text for text in (*rule.labels.values(), *rule.annotations.values())),
     )
 
 

@@ -23,6 +23,7 @@ from service.query.promql.parse import TEXT_MAX, parse
 from service.query.selector import parse_selector
 from service.rules.form import (
     Form,
+    Problem,
     channel_names,
     chosen,
     flag,
@@ -34,6 +35,8 @@ from service.rules.form import (
     text_of,
 )
 from service.rules.plans import watched
+from service.rules.template_tokens import TemplateProblem
+from service.rules.templates import check_template
 
 #: An anomaly, said by what it needs.
 _BY_BUDGET = "alert_budget"
@@ -128,6 +131,7 @@ def parse_rule(body: object, *, rule_id: str, tenant: str | None, cooldown_secon
         annotations=form.take_map("annotations", 4096),
         enabled=form.take("enabled", flag) is not False,
     )
+    _check_templates(form, rule)
     if not simple:
         for field in SIMPLE:
             if field in form.given:
@@ -167,6 +171,15 @@ def _check_fit(form: "Form", rule: Rule) -> None:
             form.wrong("query", f"needs a fixed metric name for the condition {condition}")
         elif name.endswith(DERIVED):
             form.wrong("query", f"names what models wrote; {condition} wants the metric itself")
+
+
+def _check_templates(form: "Form", rule: Rule) -> None:
+    for field, texts in (("labels", rule.labels), ("annotations", rule.annotations)):
+        for key, text in texts.items():
+            try:
+                check_template(text, key)
+            except TemplateProblem as error:
+                form.problems.append(Problem((field, key), f"is no template: {error}"))
 
 
 def _check_budget(form: "Form") -> None:

@@ -25,10 +25,6 @@ _MERGE = "tag:yaml.org,2002:merge"
 #: libyaml's parser where there is one: many times as fast.
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
-_DURATION = re.compile(
-    r"(?:(\d+)y)?(?:(\d+)w)?(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?(?:(\d+)ms)?", re.ASCII
-)
-_UNITS_MS = (31_536_000_000, 604_800_000, 86_400_000, 3_600_000, 60_000, 1000, 1)
 _NUMBER = re.compile(r"[-+]?(?:\d[\d_]*\.?[\d_]*|\.\d[\d_]*)(?:[eE][-+]?\d+)?", re.ASCII)
 _INFINITE = {"inf": math.inf, "+inf": math.inf, "-inf": -math.inf, "nan": math.nan}
 _FLAGS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
@@ -241,23 +237,6 @@ def _kind(value: Value) -> str:
     if isinstance(value, Sequence):
         return "a list"
     return f"the text {value.text[:60]!r}"
-
-
-def duration_ms(text: str) -> int:
-    """Milliseconds of a duration as Prometheus writes it: `1d2h`, `90s`, `0`; `InvalidInput`."""
-    if text == "0":
-        return 0
-    found = _DURATION.fullmatch(text)
-    if not text or found is None:
-        raise InvalidInput(f"not a valid duration string: {text[:60]!r}")
-    length = sum(
-        int(count) * unit
-        for count, unit in zip(found.groups(), _UNITS_MS, strict=True)
-        if count is not None
-    )
-    if length >= 1 << 53:
-        raise InvalidInput("duration out of range")
-    return length
 
 
 def number(text: str) -> float:

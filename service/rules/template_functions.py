@@ -10,9 +10,9 @@ from urllib.parse import quote_plus, urlsplit
 
 import re2
 
+from service.domain.durations import duration_ms
 from service.domain.errors import InvalidInput
 from service.rules.go_format import Loose, Moment, Sample, Span, float_text, quoted, type_name
-from service.rules.strict_yaml import duration_ms
 from service.rules.template_registry import (
     ANY,
     SAMPLE,

@@ -94,6 +94,18 @@ def expand(
         return f"<error expanding template: error executing template {name}: {failed}>"
 
 
+def expand_all(
+    texts: Mapping[str, str],
+    alert: str,
+    data: AlertData,
+    now_ms: int,
+    query: Callable[[str], list[Sample]],
+) -> dict[str, str]:
+    """The labels or annotations of an alert, in order of their names; see `expand`."""
+    name = f"__alert_{alert}"
+    return {key: expand(text, name, data, now_ms, query) for key, text in sorted(texts.items())}
+
+
 @lru_cache(maxsize=4096)
 def _parsed(text: str, name: str) -> Template:
     return parse_template(name, _BEFORE + text, _KNOWN)

@@ -19,10 +19,12 @@ from service.alerts.outbound import Chart
 from service.domain.errors import NotFound, OffbeatError
 from service.domain.rules import Rule
 from service.domain.series import Series
+from service.query.promql.budget import QueryTimeout, QueryTooDear
 from service.rules.anomalies import Confidence
 from service.rules.evaluator import Judgement, Memory, evaluate
 from service.rules.health import held, short
 from service.rules.watches import Watches
+from service.storage.columns import Columns
 from service.storage.head import Head
 from service.wiring import Wiring
 from service.worker.shards import Shards
@@ -33,6 +35,8 @@ log = structlog.get_logger(__name__)
 _CHART_POINTS = 288
 #: Real seconds in which rules are judged one after the other before others have their turn.
 _TURN_SECONDS = 0.05
+#: Of the interval, what judging the rules of one tenant takes at most.
+_TENANT_SHARE = 0.5
 #: Of the time, what judging what has just arrived takes at most, and the least real seconds
 #: between two looks at it.
 _SHARE, _PAUSE_SECONDS = 0.25, 0.02
@@ -51,6 +55,10 @@ class Judging:
         self._changed: set[str] = set()  # tenants whose rules have
         #: While all rules of a tenant are judged: those that news had judged, and what came of it.
         self._meanwhile: dict[str, dict[str, str]] = {}
+        #: Where judging all rules of a tenant goes on that had no time for all of them.
+        self._next: dict[str, str] = {}
+        #: Rules that cost more than they may: they are judged with all others, not at each sample.
+        self._dear: set[tuple[str, str]] = set()
         self._due = 0.0
         self._not_before = 0.0
 
@@ -69,6 +77,8 @@ class Judging:
         self._memory.forget(tenant)
         self._watches.pop(tenant, None)
         self._arrived.pop(tenant, None)
+        self._next.pop(tenant, None)
+        self._dear = {key for key in self._dear if key[0] != tenant}
 
     async def hear(self) -> None:
         """Rules have changed, or what people say of alerts."""
@@ -123,7 +133,8 @@ class Judging:
             return
         for tenant in self._arrived.keys() & self._watches.keys() & set(self._shards.ready()):
             ids, known = self._arrived.pop(tenant), self.head.series(tenant)
-            rules = await asyncio.to_thread(self._watches[tenant].touched, ids, known)
+            found = await asyncio.to_thread(self._watches[tenant].touched, ids, known)
+            rules = [rule for rule in found if (tenant, rule.id) not in self._dear]
             said = await self._judge(tenant, rules, now)
             if tenant in self._meanwhile:
                 self._meanwhile[tenant] |= {rule.id: said.get(rule.id, "") for rule in rules}
@@ -177,7 +188,13 @@ class Judging:
         confidence = await self._w.standings.of(tenant)
         firing = await self._w.engine.firing(tenant)
         waiting = deque(rules)
+        begun, most = time.monotonic(), self._w.settings.alert_evaluation_interval * _TENANT_SHARE
+        if whole:
+            waiting.rotate(-self._first(tenant, rules))
         while waiting:
+            if whole and time.monotonic() - begun > most:
+                told |= self._postponed(tenant, waiting)
+                break
             if whole and self._arrived:
                 await self._judge_arrived(self._w.clock.now())
                 done = self._meanwhile[tenant]
@@ -185,6 +202,10 @@ class Judging:
             look = partial(self._evaluated, tenant, waiting, now, confidence, firing)
             for rule, outcome in await asyncio.to_thread(look):
                 judged += 1
+                if isinstance(outcome, QueryTooDear | QueryTimeout):
+                    self._dear.add((tenant, rule.id))
+                else:
+                    self._dear.discard((tenant, rule.id))
                 why = (
                     outcome
                     if isinstance(outcome, Exception)
@@ -198,6 +219,21 @@ class Judging:
         telemetry.RULES_EVALUATED.inc(judged - failed)
         telemetry.RULE_ERRORS.inc(failed)
         return told
+
+    def _first(self, tenant: str, rules: Sequence[Rule]) -> int:
+        """The place of the rule that comes first now."""
+        after = self._next.pop(tenant, None)
+        return next((i for i, rule in enumerate(rules) if rule.id == after), 0) if after else 0
+
+    def _postponed(self, tenant: str, waiting: Sequence[Rule]) -> dict[str, str]:
+        """Rules that have to wait for the next turn, lest other tenants do."""
+        self._next[tenant] = waiting[0].id
+        log.warning("rules take too long", tenant=tenant, waiting=len(waiting))
+        said = (
+            "it waits for its turn: the tenant's rules take longer than "
+            f"{_TENANT_SHARE:.0%} of ALERT_EVALUATION_INTERVAL together"
+        )
+        return {rule.id: said for rule in waiting}
 
     def _evaluated(
         self,
@@ -224,6 +260,8 @@ class Judging:
                     factors=self._w.feedback.factors(tenant, rule.id),
                     confidence=confidence,
                     firing=firing.get(rule.id, ()),
+                    public_url=settings.public_url,
+                    well_too=self._w.engine.concerned(tenant, rule.id),
                 )
             except OffbeatError as error:  # of the rule, or of what it meets: people are told
                 found.append((rule, error))
@@ -238,6 +276,10 @@ class Judging:
         self, tenant: str, rule: Rule, judgements: list[Judgement], now: float
     ) -> str | Exception:
         """Bring a rule's alerts to what was judged; why it says less than it might, if it does."""
+        said = held(judgements) or short(judgements)
+        if not self._w.engine.concerned(tenant, rule.id) and not any(j.active for j in judgements):
+            return said  # as nearly all rules are nearly always
+        courses = {j.series.id: j.course for j in judgements if j.course is not None}
         try:
             await self._w.engine.apply(
                 tenant,
@@ -245,7 +287,7 @@ class Judging:
                 judgements,
                 now,
                 policies=self._w.rules_file.book.policies,
-                chart_of=lambda series: self._chart(tenant, series),
+                chart_of=lambda series: self._chart(tenant, series, courses),
                 absence=self._memory.plans.of(tenant, rule).absence,
             )
         except OffbeatError:
@@ -253,11 +295,12 @@ class Judging:
         except Exception as error:
             log.exception("rule failed", tenant=tenant, rule=rule.name)
             return error
-        return held(judgements) or short(judgements)
+        return said
 
-    def _chart(self, tenant: str, series: Series) -> Chart | None:
-        """The newest samples, for the picture in a notification."""
-        t, v = self.head.columns(tenant, series.id)
+    def _chart(self, tenant: str, series: Series, courses: Mapping[int, Columns]) -> Chart | None:
+        """The newest values, for the picture in a notification."""
+        course = courses.get(series.id)
+        t, v = self.head.columns(tenant, series.id) if course is None else course
         if not len(t):
             return None
         return {"t": t[-_CHART_POINTS:].tolist(), "v": v[-_CHART_POINTS:].tolist()}

@@ -332,3 +332,10 @@ async def test_no_value_is_no_number_in_json(bench: Bench) -> None:
     await bench.apply([silent])
     (row,) = await bench.rows(outbox)
     assert (row.payload["value"], row.payload["expectation"]) == (None, "no data for 10m")
+
+
+async def test_an_alert_has_the_annotations_that_its_series_was_given(bench: Bench) -> None:
+    bench.use(annotations={"summary": "{{ $labels.region }} fails"})
+    told = replace(judged(True), annotations={"summary": "eu fails"})
+    await bench.apply([told])
+    assert (await bench.only()).annotations == {"summary": "eu fails"}

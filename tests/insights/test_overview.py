@@ -7,13 +7,18 @@ from redis.asyncio import Redis
 from service.alerts.silences import Silences
 from service.detection.progress import Board
 from service.domain.clock import ManualClock
-from service.domain.series import Matcher, MatchType, Series
+from service.domain.rules import Condition, Rule
+from service.domain.series import Matcher, MatchType, Series, series_id
 from service.domain.silences import Draft
 from service.insights.overview import Overview, OverviewPage
+from service.query.promql.budget import Limits
+from service.query.promql.stored import Stored
+from service.query.queries import Queries
 from service.settings import Settings
 from service.storage.sql.engine import Database
 from tests.insights.conftest import NOW, engine
-from tests.support.seed import Seed, times
+from tests.support.judging import rule_on
+from tests.support.seed import BUCKET_MS, Seed, times
 
 
 @pytest.fixture
@@ -22,10 +27,31 @@ def seed(redis: Redis, database: Database) -> Seed:
     return Seed(redis, database, NOW)
 
 
+def overview_of(
+    seed: Seed, clock: ManualClock, settings: Settings, rules: tuple[Rule, ...] = ()
+) -> Overview:
+    """The overview of the tenant of `seed`, which has these rules."""
+    stored = Stored(
+        seed.source,
+        clock,
+        bucket_ms=BUCKET_MS,
+        retention_ms=35 * 86_400_000,
+        rollup_retention_ms=400 * 86_400_000,
+    )
+    return Overview(
+        seed.source,
+        seed.database,
+        clock,
+        settings,
+        engine(seed, clock, settings, rules),
+        Board(seed.redis),
+        Queries(stored, Limits(), at_once=2, each=2),
+    )
+
+
 @pytest.fixture
 def overview(seed: Seed, clock: ManualClock, settings: Settings) -> Overview:
-    findings = engine(seed, clock, settings)
-    return Overview(seed.source, seed.database, clock, settings, findings, Board(seed.redis))
+    return overview_of(seed, clock, settings)
 
 
 async def calm(seed: Seed, name: str, **tags: str) -> Series:
@@ -142,6 +168,25 @@ async def test_an_alert_without_a_series_is_shown_all_the_same(
     page = await overview.for_tenant("acme")
     assert page.alerts[0].chart is None
     assert page.state.text.startswith("Something, for 14\u00a0minutes.")
+
+
+async def test_an_alert_of_an_expression_shows_what_is_compared(
+    seed: Seed, clock: ManualClock, settings: Settings
+) -> None:
+    t = times(NOW)[-120:]
+    for host in "ab":
+        await seed.put(Series.of("load", {"job": "web", "host": host}), t, np.arange(len(t)))
+    rule = rule_on("load", Condition.EXPR, id="r7", expr="sum by (job) (load) > 100")
+    answer = Series(series_id((("job", "web"),)), (("job", "web"),))
+    await seed.alert("Odd", answer, rule_id="r7", value=238.0, expectation="above 100")
+    page = await overview_of(seed, clock, settings, (rule,)).for_tenant("acme")
+    (card,) = page.alerts
+    assert card.place == "web"
+    assert (card.why[0].head, card.why[0].text) == ("What", "238, above 100")
+    assert card.chart is not None
+    assert card.chart.threshold == 100.0
+    assert card.chart.v[-1] == 2.0 * (len(t) - 1)
+    assert card.chart.title == "Odd (web)"
 
 
 async def test_tiles_fill_whole_rows_and_keep_what_is_unusual(

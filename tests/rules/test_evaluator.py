@@ -233,3 +233,11 @@ def test_series_that_come_and_go_are_selected_as_without_a_memory() -> None:
         for selector in selectors[: 2 + step]:  # some are asked for later than others
             fresh = SeriesIndex().select("acme", known, selector)
             assert index.select("acme", known, selector) == fresh
+
+
+def test_what_is_well_may_be_left_out(head: Head) -> None:
+    put(head, CPU, (10, 95.0))
+    put(head, Series.of("cpu", {"host": "b"}), (10, 1.0))
+    both = evaluate(a_rule(), TENANT, head, NOW)
+    assert [j.active for j in both] == [True, False]
+    assert evaluate(a_rule(), TENANT, head, NOW, well_too=False) == both[:1]

@@ -128,6 +128,10 @@ def test_an_expression_over_many_series_has_an_alert_for_each_answer() -> None:
     (found,) = evaluate(rule, TENANT, head, NOW)
     assert (found.active, found.value, found.expectation) == (True, 7.0, "above 5")
     assert found.labels == {"job": "x", "team": "web", "alertname": "Odd"}
+    assert found.course is not None
+    assert found.course.v.tolist() == [7.0]
+    (again,) = evaluate(rule, TENANT, head, NOW, firing={found.series.hex})
+    assert again.course is None
     rule = replace(rule, expr="sum by (job) (load) > on () group_left () avg(load)")
     said = {j.series.label("job"): j.expectation for j in evaluate(rule, TENANT, head, NOW)}
     assert said == {"x": "which meets sum by (job) (load) > on () group_left () avg(load)"}
@@ -145,3 +149,34 @@ def test_the_selectors_of_an_expression_choose_as_prometheus_does() -> None:
     assert [j.series.name for j in evaluate(plain, TENANT, head, NOW)] == ["cpu"]
     assert len(evaluate(free, TENANT, head, NOW)) == 2
     assert parse_selector("cpu").name == "cpu"
+
+
+COUNTED = '{{ $labels.host }} of {{ query "count(load)" | first | value }}: {{ $value }}'
+
+
+def test_labels_and_annotations_are_templates() -> None:
+    head = Head(64)
+    for host, value in (("a", 3.0), ("b", 40.0)):
+        series = Series.of("load", {"host": host})
+        head.add_series(TENANT, {series.id: series})
+        t = np.array([round(NOW * 1000)])
+        head.put(TENANT, series.id, Columns(t, np.array([value])))
+    rule = rule_on(
+        "load",
+        Condition.GT,
+        threshold=1.0,
+        labels={"size": "{{ if gt $value 10.0 }}large{{ else }}small{{ end }}"},
+        annotations={
+            "summary": COUNTED,
+            "where": "{{ externalURL }}",
+            "wrong": "{{ nonsense }}",
+        },
+    )
+    small, large = evaluate(rule, TENANT, head, NOW, public_url="https://offbeat.test")
+    assert (small.labels["size"], large.labels["size"]) == ("small", "large")
+    assert small.annotations["summary"] == "a of 2: 3"
+    assert small.annotations["where"] == "https://offbeat.test"
+    assert small.annotations["wrong"].startswith("<error expanding template: ")
+    again = evaluate(rule, TENANT, head, NOW, firing={small.series.hex})
+    assert [bool("a of 2" in j.annotations["summary"]) for j in again] == [False, False]
+    assert again[1].annotations["summary"] == "b of 2: 40"

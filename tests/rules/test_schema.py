@@ -317,3 +317,13 @@ def test_the_page_documents_every_field_and_condition() -> None:
     page = (Path(__file__).parents[2] / "docs" / "rules.md").read_text()
     assert [field for field in FIELDS if f"\n| `{field}` |" not in page] == []
     assert [word for word in CONDITIONS if f"`{word}`" not in page] == []
+
+
+def test_a_text_that_is_no_template_is_named() -> None:
+    wrong = problems(
+        GOOD | {"labels": {"team": "{{ nobody }}"}, "annotations": {"summary": "{{ $labels.x "}}
+    )
+    assert set(wrong) == {"labels.team", "annotations.summary"}
+    assert all(reason.startswith("is no template: ") for reason in wrong.values())
+    fine = parsed(annotations={"summary": "{{ $value | humanize }} of {{ .Labels.region }}"})
+    assert fine.annotations["summary"].startswith("{{ $value")

@@ -1,6 +1,7 @@
 """Workers on real stores: shares, restarts, scoring, judging."""
 
 import asyncio
+import time
 from typing import Any
 
 import numpy as np
@@ -136,6 +137,46 @@ async def test_a_sample_has_its_rules_judged_at_once(parts: Wiring) -> None:
             await record(parts, PLAYS, now + 1000 * turn, np.array([value]))
             alerts = 2 if value > 5 else 0
             await until_true(lambda alerts=alerts: len(parts.engine.open("acme")) == alerts)
+
+
+async def test_a_rule_that_costs_too_much_says_so_and_holds_nobody_up(parts: Wiring) -> None:
+    dear = {"name": "Dear", "expr": "max_over_time(plays[30d:1s]) > 0", "severity": "low"}
+    made = await parts.rules.create("acme", dear, "test")
+    good = {"name": "Good", "query": "plays", "condition": "gt", "threshold": 5, "severity": "low"}
+    await parts.rules.create("acme", good, "test")
+    async with working(parts):
+        await record(parts, PLAYS, minutes(1), np.array([9.0]))
+        await until_true(lambda: [a.rule_name for a in parts.engine.open("acme")] == ["Good"])
+        told: dict[str, str] = {}
+        while not told:
+            told = await parts.rule_health.errors("acme")
+        assert list(told) == [made.rule.id]
+        assert "2,000,000 values are possible" in told[made.rule.id]
+
+
+async def test_rules_that_find_no_time_come_first_the_next_time(
+    parts: Wiring, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts.settings.alert_evaluation_interval = 0.4
+    monkeypatch.setattr(judging, "_TURN_SECONDS", 0.0)  # a rule a turn
+    plain = {"query": "plays", "condition": "gt", "threshold": 5, "severity": "low"}
+    for number in range(6):
+        await parts.rules.create("acme", plain | {"name": f"Rule {number}"}, "test")
+    real = judging.evaluate
+
+    def slow(*args: Any, **kwargs: Any) -> list[Judgement]:
+        end = time.monotonic() + 0.1
+        while time.monotonic() < end:
+            pass
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(judging, "evaluate", slow)
+    async with working(parts):
+        await record(parts, PLAYS, minutes(1), np.array([9.0]))
+        await until_true(lambda: len(parts.engine.open("acme")) == 6)
+        told: dict[str, str] = {}
+        while not any("it waits for its turn" in why for why in told.values()):
+            told = await parts.rule_health.errors("acme")
 
 
 async def test_a_forecast_that_is_a_little_less_likely_ends_nothing(parts: Wiring) -> None:

@@ -7,40 +7,17 @@ give any more ends with a stale marker. Times are milliseconds.
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import cast
 
 from service.domain.errors import InvalidInput, Unavailable, Unprocessable
 from service.domain.series import NAME, LabelPairs
-from service.query.promql.evaluate import Settings, evaluate
-from service.query.promql.expressions import Expr, ValueType
+from service.query.promql.evaluate import Settings
 from service.query.promql.literal import STALE, Literal
-from service.query.promql.parse import parse
-from service.query.promql.vectors import Array, Steps, Vector
-from service.rules.go_format import Sample
+from service.rules.asking import Sampled, asked, instant
 from service.rules.groups import GroupRule, RuleGroup
-from service.rules.templates import AlertData, expand
+from service.rules.templates import AlertData, expand_all
 
 #: How long a resolved alert is remembered.
 _RETENTION_MS = 15 * 60_000
-
-Sampled = list[tuple[LabelPairs, float]]
-
-
-def instant(expr: Expr, source: Literal, t_ms: int, settings: Settings) -> Sampled:
-    """What an expression gives at a time, a scalar as one sample; `InvalidInput`."""
-    result = evaluate(expr, source, Steps(t_ms, t_ms), settings)
-    if result.type is ValueType.SCALAR:
-        return [((), float(cast(Array, result.value)[0]))]
-    if result.type is not ValueType.VECTOR:
-        raise Unprocessable("rule result is not a vector or scalar")
-    vector = cast(Vector, result.value)
-    return [
-        (labels, value)
-        for labels, value, there in zip(
-            vector.labels, vector.values[:, 0].tolist(), vector.present[:, 0].tolist(), strict=True
-        )
-        if there
-    ]
 
 
 class State(StrEnum):
@@ -183,17 +160,11 @@ class Evaluation:
     def _alert(self, rule: GroupRule, labels: LabelPairs, value: float, t_ms: int) -> Alert:
         data = AlertData(dict(labels), value, self._external_labels, self._external_url)
 
-        def query(text: str) -> list[Sample]:
-            found = instant(parse(text), self._source, t_ms, self._settings)
-            return [Sample(dict(pairs), number) for pairs, number in found]
-
-        def expanded(text: str) -> str:
-            return expand(text, f"__alert_{rule.alert}", data, t_ms, query)
-
-        own = {name: expanded(text) for name, text in sorted(rule.labels.items())}
+        query = asked(self._source, t_ms, self._settings)
+        own = expand_all(rule.labels, rule.alert, data, t_ms, query)
         whole = {**dict(labels), **own, "alertname": rule.alert}
         whole.pop(NAME, None)
-        annotations = {name: expanded(text) for name, text in sorted(rule.annotations.items())}
+        annotations = expand_all(rule.annotations, rule.alert, data, t_ms, query)
         return Alert(_pairs(whole.items()), annotations, t_ms, value)
 
 

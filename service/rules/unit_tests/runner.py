@@ -10,6 +10,7 @@ from service.domain.errors import InvalidInput, Unavailable
 from service.query.promql.evaluate import Settings
 from service.query.promql.literal import Literal
 from service.query.promql.parse import parse
+from service.rules.asking import instant
 from service.rules.groups import BYTES_MAX, GroupRule, RuleGroup, groups_of
 from service.rules.loader import FileProblem, RuleFileError, parse_file
 from service.rules.rewriting import expr_of
@@ -19,7 +20,7 @@ from service.rules.unit_tests.comparison import (
     alerts_difference,
     samples_difference,
 )
-from service.rules.unit_tests.evaluation import Evaluation, RuleFailure, instant
+from service.rules.unit_tests.evaluation import Evaluation, RuleFailure
 from service.rules.unit_tests.schema import (
     BYTES_MAX as TEST_BYTES_MAX,
 )

@@ -6,13 +6,13 @@ from datetime import datetime
 
 import numpy as np
 
+from service.domain.durations import duration_ms
 from service.domain.errors import InvalidInput
 from service.domain.series import LabelPairs
 from service.rules.strict_yaml import (
     Fields,
     Reader,
     Value,
-    duration_ms,
     flag,
     number,
     read_yaml,
