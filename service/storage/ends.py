@@ -56,6 +56,7 @@ class Values:
 
     Of each series' first bucket they begin with record `first` (series,). `seen` are the tenant's
     generation and the log's position at each of the reads. All samples since `start_ms` are there.
+    `before` is what was known, of `generation`.
     """
 
     tenant: str
@@ -65,6 +66,7 @@ class Values:
     raw: list[bytes | None]
     first: Ids
     before: Order
+    generation: "_Generation | None"
     seen: list[tuple[bytes | None, bytes | None]]
 
     def order(self, bucket_ms: int) -> Order:
@@ -95,8 +97,9 @@ class Ends:
         numbers, width = np.array(ids, np.int64), len(buckets)
         before = self._of(tenant, buckets[0], numbers)
         first = before.needless(start_ms)
-        found = Values(tenant, numbers, buckets, start_ms, [None] * len(names), first, before, [])
         generation = self._generations.get(tenant)
+        raw: list[bytes | None] = [None] * len(names)
+        found = Values(tenant, numbers, buckets, start_ms, raw, first, before, generation, [])
         shard = keys.shard_of(tenant, self._shards)
         stamps = (keys.generation(shard, tenant), keys.position(shard))
         rest = np.ones(len(names), np.bool_)
@@ -114,7 +117,7 @@ class Ends:
             first[part[~good]] = 0
             rest[part[good] * width] = False
             for i in np.flatnonzero(good).tolist():
-                found.raw[int(part[i]) * width] = tails[i]
+                raw[int(part[i]) * width] = tails[i]
         whole = np.flatnonzero(rest).tolist()
         for begin in range(0, len(whole), _KEYS_AT_ONCE):
             places = whole[begin : begin + _KEYS_AT_ONCE]
@@ -123,7 +126,7 @@ class Ends:
             )
             found.seen.append((number, position))
             for place, value in zip(places, values, strict=True):
-                found.raw[place] = value
+                raw[place] = value
         return found
 
     async def learn(self, values: Values, order: Order) -> None:
@@ -137,6 +140,8 @@ class Ends:
             end = await self._log_end(keys.shard_of(tenant, self._shards))
             self._forget(tenant)
             generation = self._generations[tenant] = _Generation(number, end)
+        if values.generation is not generation and values.before.length.any():
+            return  # what was known is of another, and `order` goes on from it
         if all(_place(position) >= generation.border for _, position in values.seen):
             self._take((tenant, values.buckets[0]), values.ids, order)
 

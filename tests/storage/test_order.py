@@ -169,35 +169,61 @@ async def test_only_the_end_is_asked_for_once_the_order_is_known(seed: Seed) -> 
     assert (await read(later))[0] < 40
 
 
-async def test_of_a_deletion_nothing_is_learned_until_it_is_carried_out(seed: Seed) -> None:
-    """What is erased only then might be replaced by a chunk of another order."""
+class Deleted:
+    """Six series of a thousand samples, known to be in order, that are deleted."""
+
     t = BEGIN_MS / 1000 + 15 * np.arange(1000)
-    await seed.put_all([(series, t, t) for series in SERIES])
-    reader = ChunkReader(seed.redis, 1, BUCKET_MS)
-    ends, buckets = reader._ends, range(BUCKET, BUCKET + 1)
     start = round(t[-20] * 1000)
 
-    async def knows() -> bool:
-        await compared(seed, reader, start, start + 10**6)
-        return bool(ends._of(seed.tenant, buckets[0], np.array(IDS)).length.any())
+    def __init__(self, seed: Seed) -> None:
+        self.seed = seed
+        self.reader = ChunkReader(seed.redis, 1, BUCKET_MS)
 
-    assert await knows()
-    for series in SERIES:
-        assert await Deletion(seed.redis, 1).series(seed.tenant, series)
-    assert not await knows()
-    assert not await knows()
-    eraser = Eraser(seed.redis, reader, BUCKET_MS, YEARS_MS // 100, YEARS_MS // 100)
-    entries = await LogReader(seed.redis).read(0, b"0-0", count=100, block_ms=None)
-    assert len(entries) == 6
-    for entry in entries:
-        await eraser.apply(0, 1, entry, NOW * 1000)
-    await seed.registry.register(seed.tenant, SERIES)
+    async def make(self) -> None:
+        await self.seed.put_all([(series, self.t, self.t) for series in SERIES])
+        assert await self.knows()
+        for series in SERIES:
+            assert await Deletion(self.seed.redis, 1).series(self.seed.tenant, series)
+
+    async def knows(self) -> bool:
+        """Whether anything is known after a read, which must be right."""
+        await compared(self.seed, self.reader, self.start, self.start + 10**6)
+        known = self.reader._ends._of(self.seed.tenant, BUCKET, np.array(IDS))
+        return bool(known.length.any())
+
+    async def erase(self) -> None:
+        eraser = Eraser(self.seed.redis, self.reader, BUCKET_MS, YEARS_MS // 100, YEARS_MS // 100)
+        log = LogReader(self.seed.redis)
+        entries = await log.read(0, b"0-0", count=100, block_ms=None)
+        assert len(entries) == 6
+        for entry in entries:
+            await eraser.apply(0, 1, entry, NOW * 1000)
+        self.end = entries[-1].id
+
+    async def put(self, t: np.ndarray) -> None:
+        """Record them anew."""
+        await self.seed.put_all([(series, t, t) for series in SERIES])
+        await self.seed.redis.set(keys.position(0), self.end)
+
+
+async def test_of_a_deletion_nothing_is_learned_until_it_is_carried_out(seed: Seed) -> None:
+    """What is erased only then might be replaced by a chunk of another order."""
+    deleted = Deleted(seed)
+    await deleted.make()
+    assert not await deleted.knows()
+    assert not await deleted.knows()
+    await deleted.erase()
+    await deleted.put(deleted.t)
+    assert await deleted.knows()
+
+
+async def test_what_was_known_before_a_deletion_is_forgotten(seed: Seed) -> None:
+    deleted, t = Deleted(seed), Deleted.t
+    await deleted.make()
+    await deleted.erase()
     # As long as the other was, with the same time at the same place, and late samples before it.
-    swapped = np.concatenate([t[-15:], t[:-30], t[-30:-15], t[-1:]])
-    await seed.put_all([(series, swapped, swapped) for series in SERIES])
-    await seed.redis.set(keys.position(0), entries[-1].id)
+    await deleted.put(np.concatenate([t[-15:], t[:-30], t[-30:-15], t[-1:]]))
     for _ in range(3):
-        assert not await knows()  # so little of it is in order
-    await seed.put_all([(each, t[-1] + np.arange(1, 100), np.zeros(99)) for each in SERIES])
-    await seed.redis.set(keys.position(0), entries[-1].id)
-    assert await knows()
+        assert not await deleted.knows()  # so little of it is in order
+    await deleted.put(t[-1] + np.arange(1, 100))
+    assert await deleted.knows()
