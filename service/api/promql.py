@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable
 from typing import Annotated, Any
 
 import msgspec
-import promql_parser
 from fastapi import APIRouter, Path, Request
 from fastapi.responses import Response
 from starlette.requests import ClientDisconnect
@@ -27,6 +26,7 @@ from service.domain.series import Selector, Series
 from service.domain.tenants import Principal
 from service.query.promql.evaluate import LOOKBACK_MS, Result
 from service.query.promql.expressions import Expr
+from service.query.promql.parse import prettified
 from service.query.promql.vectors import Steps
 from service.query.queries import Query
 
@@ -231,8 +231,7 @@ async def format_query(request: Request, principal: Reader) -> Response:
     """An expression as it is best read."""
     form = await form_of(request)
     form.expression()
-    pretty = promql_parser.parse(form.text("query")).prettify()
-    return answered(succeeded(msgspec.json.encode(pretty)))
+    return answered(succeeded(msgspec.json.encode(prettified(form.text("query")))))
 
 
 def _query(form: Form, expr: Expr, steps: Steps) -> Query:

@@ -360,6 +360,19 @@ async def test_an_expression_is_formatted(client: httpx.AsyncClient, reader: Hea
     assert await data(client, reader, "format_query", query="sum(  plays)by(region)") == (
         "sum by (region) (plays)"
     )
+    raw = r"plays{region=~`e\w`}>1_0"
+    assert await data(client, reader, "format_query", query=raw) == r'plays{region=~"e\\w"} > 10'
+
+
+@pytest.mark.parametrize("path", ["query", "format_query", "query_exemplars"])
+@pytest.mark.parametrize("text", ["plays offset Inf", "plays @ 1e300", "plays[99999999999999]"])
+async def test_lengths_and_times_out_of_range(
+    path: str, text: str, client: httpx.AsyncClient, reader: Headers
+) -> None:
+    status, told = await ask(client, reader, path, query=text, start=NOW, end=NOW)
+
+    assert (status, told["errorType"]) == (400, "bad_data")
+    assert "out of" in told["error"]
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ quick to walk, and remembered.
 
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from functools import lru_cache
 from typing import Any
@@ -16,6 +17,7 @@ from service.domain.errors import InvalidInput
 from service.domain.series import NAME, Matcher, MatchType, Selector
 from service.query.matchers import check_pattern, shorten
 from service.query.promql.expressions import (
+    SET_OPERATORS,
     Aggregate,
     At,
     Binary,
@@ -30,8 +32,10 @@ from service.query.promql.expressions import (
     String,
     Subquery,
     ValueType,
+    type_of,
 )
 from service.query.promql.functions import FUNCTIONS
+from service.query.promql.spelling import QUOTED, respelt
 
 TEXT_MAX = 16_384
 #: Operators and open brackets; the parser goes down a level of its stack for each, and so do we.
@@ -49,10 +53,10 @@ _CARDINALITIES = {
     "OneToMany": Cardinality.ONE_TO_MANY,
     "ManyToMany": Cardinality.MANY_TO_MANY,
 }
-#: What may hide a bracket or an operator, then these.
-_QUOTED = re.compile(r'"(?:\\.|[^"\\])*"|\'(?:\\.|[^\'\\])*\'|`[^`]*`|#[^\n]*')
-_RAW = re.compile(r"`([^`]*)`")
 _DEEPER = re.compile(r"[-+*/%^<>([{]|[=!]=|\b(?:and|or|unless|atan2)\b", re.IGNORECASE)
+#: Lengths of time are below 292 years, as Go's are, and times are within four-digit years.
+_LENGTH_MAX = timedelta(microseconds=2**63 // 1000)
+_AT_MAX_MS = 253_402_300_799_999
 #: How the parser's own text shows a time before 1970, which it cannot hand over.
 _BEFORE_1970 = re.compile(r"tv_sec: (-\d+),\s+tv_nsec: (\d+)")
 
@@ -66,22 +70,26 @@ def parse(text: str) -> Expr:
         raise InvalidInput(
             f"an expression may have {TEXT_MAX:,} characters, this one has {len(text):,}"
         )
-    if sum(1 for _ in _DEEPER.finditer(_QUOTED.sub('""', text))) > DEPTH_MAX:
+    if sum(1 for _ in _DEEPER.finditer(QUOTED.sub('""', text))) > DEPTH_MAX:
         raise InvalidInput(f"{shorten(text)!r} has more than {DEPTH_MAX} operators and brackets")
+    return _turned(_tree(text))
+
+
+def prettified(text: str) -> str:
+    """An expression that `parse` accepts, as it is best read."""
+    return str(_tree(text).prettify())
+
+
+def _tree(text: str) -> Any:
     try:
-        tree = promql_parser.parse(_QUOTED.sub(_plain, text))
+        return promql_parser.parse(respelt(text))
     except ValueError as error:
         raise InvalidInput(f"{error} in {shorten(text)!r}") from error
-    return _turned(tree)
-
-
-def _plain(quoted: re.Match[str]) -> str:
-    """A text in backticks between quotes: in it the parser takes backslashes for escapes."""
-    raw = _RAW.fullmatch(quoted[0])
-    if raw is None:
-        return quoted[0]
-    escaped = raw[1].replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-    return f'"{escaped}"'
+    except BaseException as error:
+        # At lengths of time beyond its own bounds Rust panics, with what is not even an Exception.
+        if not isinstance(error, OverflowError) and type(error).__name__ != "PanicException":
+            raise
+        raise InvalidInput(f"duration out of range in {shorten(text)!r}") from error
 
 
 def register(
@@ -127,19 +135,20 @@ def _select(node: Any) -> Select:
         if matcher.type in (MatchType.REGEX, MatchType.NOT_REGEX):
             check_pattern(matcher.value)
     selector = Selector(tuple(matchers), str(node))
-    return Select(selector, _milliseconds(node.offset), _at(node))
+    return Select(selector, _milliseconds(_length(node, "offset")), _at(node))
 
 
 def _range(node: Any) -> Range:
-    return Range(_select(node.vector_selector), _milliseconds(node.range))
+    return Range(_select(node.vector_selector), _positive(_length(node, "range")))
 
 
 def _subquery(node: Any) -> Subquery:
+    step = _length(node, "step")
     return Subquery(
         _turned(node.expr),
-        _milliseconds(node.range),
-        None if node.step is None else _milliseconds(node.step),
-        _milliseconds(node.offset),
+        _positive(_length(node, "range")),
+        None if step is None else _positive(step),
+        _milliseconds(_length(node, "offset")),
         _at(node),
     )
 
@@ -147,11 +156,23 @@ def _subquery(node: Any) -> Subquery:
 def _call(node: Any) -> Call:
     if node.func.name not in FUNCTIONS:  # the parser knows more of them
         raise InvalidInput(f'unknown function with name "{node.func.name}"')
+    if node.func.name == "info":
+        _check_info(node.args)
     returns = ValueType(str(node.func.return_type).removeprefix("ValueType.").lower())
     found = Call(node.func.name, tuple(_turned(arg) for arg in node.args), returns)
     if found.name in _CHECKS:
         _CHECKS[found.name](found)
     return found
+
+
+def _check_info(args: Sequence[Any]) -> None:
+    """The second argument of `info` is no expression, but matchers alone."""
+    if len(args) < 2:
+        return
+    if not isinstance(args[1], promql_parser.VectorSelector):
+        raise InvalidInput("expected label selectors only")
+    if args[1].name:
+        raise InvalidInput("expected label selectors only, got vector selector instead")
 
 
 def _negate(node: Any) -> Expr:
@@ -171,10 +192,10 @@ def _aggregate(node: Any) -> Aggregate:
 
 
 def _binary(node: Any) -> Binary:
-    left, right = _turned(node.lhs), _turned(node.rhs)
+    binary = Binary(str(node.op), _turned(node.lhs), _turned(node.rhs))
     modifier = node.modifier
     if modifier is None:
-        return Binary(str(node.op), left, right)
+        return binary
     by, fill = modifier.matching, modifier.fill_values
     matching = Matching(
         _CARDINALITIES[str(modifier.card).rpartition(".")[2]],
@@ -184,7 +205,16 @@ def _binary(node: Any) -> Binary:
         None if fill is None else fill.lhs,
         None if fill is None else fill.rhs,
     )
-    return Binary(str(node.op), left, right, modifier.return_bool, matching)
+    if matching.fill_left is not None or matching.fill_right is not None:
+        _check_fill(binary)
+    return replace(binary, returns_bool=modifier.return_bool, matching=matching)
+
+
+def _check_fill(binary: Binary) -> None:
+    if ValueType.SCALAR in (type_of(binary.left), type_of(binary.right)):
+        raise InvalidInput("filling in missing series only allowed between instant vectors")
+    if binary.op in SET_OPERATORS:
+        raise InvalidInput("filling in missing series not allowed for set operators")
 
 
 def _at(node: Any) -> At:
@@ -195,12 +225,37 @@ def _at(node: Any) -> At:
     if kind != "At":
         return "start" if kind == "Start" else "end"
     if before := _BEFORE_1970.search(repr(node)):
-        return int(before[1]) * 1000 + round(int(before[2]) / 1_000_000)
-    return round(modifier.at.timestamp() * 1000)
+        at = int(before[1]) * 1000 + round(int(before[2]) / 1_000_000)
+    else:
+        try:
+            at = round(modifier.at.timestamp() * 1000)
+        except (OverflowError, ValueError):
+            at = _AT_MAX_MS + 1
+    if abs(at) > _AT_MAX_MS:
+        raise InvalidInput("timestamp out of bounds for @ modifier")
+    return at
+
+
+def _length(node: Any, name: str) -> timedelta | None:
+    """An attribute that is a length of time."""
+    try:
+        length: timedelta | None = getattr(node, name)
+    except OverflowError:
+        length = timedelta.max
+    if length is not None and abs(length) > _LENGTH_MAX:
+        raise InvalidInput("duration out of range")
+    return length
 
 
 def _milliseconds(length: timedelta | None) -> int:
-    return 0 if length is None else round(length / timedelta(milliseconds=1))
+    """Whole ones, rounded to zero."""
+    return 0 if length is None else int(length / timedelta(milliseconds=1))
+
+
+def _positive(length: timedelta | None) -> int:
+    if not length:
+        raise InvalidInput("duration must be greater than 0")
+    return _milliseconds(length)
 
 
 _TURN: dict[type, Callable[[Any], Expr]] = {

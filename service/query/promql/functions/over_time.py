@@ -34,7 +34,8 @@ def _running(windows: Windows) -> Array | None:
     v = windows.v
     if not len(v) or not (np.abs(v).sum() < _EXACT and np.array_equal(v, np.trunc(v))):
         return None
-    return np.concatenate([[0.0], np.cumsum(v)])
+    # From 0 on, so that a sum of -0 alone is 0, as it is where terms are added one by one.
+    return np.cumsum(np.concatenate([[0.0], v]))
 
 
 def _sum(windows: Windows, budget: Budget) -> Array:
