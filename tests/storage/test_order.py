@@ -25,7 +25,7 @@ YEARS_MS = 36_500 * 86_400_000
 
 
 def packed(t: list[int]) -> bytes:
-    return Columns(np.array(t, np.int64), np.arange(len(t)) * 1.0).pack()
+    return Columns(np.array(t, np.int64), np.arange(len(t), dtype=np.float64)).pack()
 
 
 def since(value: bytes, start_ms: int) -> Columns:
@@ -36,9 +36,10 @@ def since(value: bytes, start_ms: int) -> Columns:
 @st.composite
 def arrivals(draw: st.DrawFn) -> list[list[int]]:
     """Times of records of a chunk, as they come: mostly later ones, some late or again."""
-    parts, last = [], 0
+    parts: list[list[int]] = []
+    last = 0
     for _ in range(draw(st.integers(1, 4))):
-        part = []
+        part: list[int] = []
         for step in draw(st.lists(st.integers(-200, 60), min_size=1, max_size=20)):
             count = draw(st.integers(1, 60)) if step > 0 else 1
             if step > 0:
@@ -72,7 +73,7 @@ def test_a_tail_that_reaches_misses_nothing(parts: list[list[int]], data: st.Dat
         assert ours.v.tolist() == whole.v.tolist()
         order = order.after(read, first, start, BUCKET_MS)
         t = np.frombuffer(values[0], "<i8")[::2]
-        _, (begin, begin_t, length, last_t) = 0, (int(known[0]) for known in order)
+        begin, begin_t, length, last_t = (int(known[0]) for known in order)
         if length:
             assert (t[:begin] < begin_t).all()
             assert (np.diff(t[begin:length]) > 0).all()
