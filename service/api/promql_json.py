@@ -6,7 +6,6 @@ Numbers are text as Go's `strconv.FormatFloat` writes the shortest that is read 
 import json
 import math
 from collections.abc import Iterable, Sequence
-from itertools import repeat
 
 import msgspec
 import numpy as np
@@ -78,16 +77,18 @@ def _vector(vector: Vector, at_ms: int) -> list[bytes]:
 
 def _matrix(vector: Vector, times: Times) -> list[bytes]:
     written, pieces = stamps(times), []
+    frame = _frame(written)
     order = sorted(range(len(vector.labels)), key=vector.labels.__getitem__)
     full: Flags = np.asarray(vector.present.all(axis=1))
     for i in order:
         if full[i]:
-            some, values = written, vector.values[i]
-        else:
+            text = frame % tuple(numbers(vector.values[i]))
+        elif vector.present[i].any():
             there = np.flatnonzero(vector.present[i])
-            some, values = [written[k] for k in there.tolist()], vector.values[i, there]
-        if some:
-            pieces.append(_series(vector.labels[i], points(some, values), b"values"))
+            text = points([written[k] for k in there.tolist()], vector.values[i, there])
+        else:
+            continue
+        pieces.append(_series(vector.labels[i], text, b"values"))
     return pieces
 
 
@@ -105,28 +106,23 @@ def _series(labels: LabelPairs, value: bytes, name: bytes) -> bytes:
     return b'{"metric":' + msgspec.json.encode(dict(labels)) + b',"' + name + b'":' + value + b"}"
 
 
-def points(written: Sequence[msgspec.Raw], values: Array) -> bytes:
-    """`[[time,"number"],…]` of times that are written already and numbers (n,)."""
-    if _is_plain(values).all():
-        # The encoder writes what Go does; quotes are put around the numbers afterwards.
-        bare = msgspec.json.encode(list(zip(written, repeat(""), values.tolist(), strict=False)))
-        quoted = bare.replace(b".0]", b"]").replace(b'"",', b'"').replace(b"],[", b'"],[')
-        return quoted[:-2] + b'"]]'
-    pieces = [b'"],['] * (4 * len(written))
-    pieces[0::4] = map(bytes, written)
-    pieces[1::4] = [b',"'] * len(written)
-    pieces[2::4] = numbers(values)
-    pieces[-1] = b'"]]'
-    return b"[[" + b"".join(pieces)
+def points(written: Sequence[bytes], values: Array) -> bytes:
+    """`[[time,"number"],…]` of times that are written already and numbers (n,), at least one."""
+    return _frame(written) % tuple(numbers(values))
+
+
+def _frame(written: Sequence[bytes]) -> bytes:
+    """The same with a place for each number; a second series at the same times may use it."""
+    return b"[[" + b',"%b"],['.join(written) + b',"%b"]]'
 
 
 def _pair(at_ms: int, value: bytes) -> bytes:
     return b"[" + _stamp(at_ms).encode() + b"," + value + b"]"
 
 
-def stamps(times: Times) -> list[msgspec.Raw]:
+def stamps(times: Times) -> list[bytes]:
     """Milliseconds (n,) as seconds, with three places where they are no whole ones."""
-    return [msgspec.Raw(_stamp(t).encode()) for t in times.tolist()]
+    return [_stamp(t).encode() for t in times.tolist()]
 
 
 def _stamp(milliseconds: int) -> str:
@@ -144,6 +140,10 @@ def _is_plain(values: Array) -> Flags:
 
 def numbers(values: Array) -> list[bytes]:
     """Each number (n,) as text, without quotes."""
+    if len(values) and _is_plain(values).all():
+        # The encoder writes what Go does, but for the end of `1.0`.
+        written = msgspec.json.encode(values.tolist())[1:-1] + b","
+        return written.replace(b".0,", b",")[:-1].split(b",")
     return [number(value).encode() for value in values.tolist()]
 
 

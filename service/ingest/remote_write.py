@@ -7,12 +7,14 @@ https://prometheus.io/docs/specs/prw/remote_write_spec/. A body is snappy (block
 The raw bytes of a series' labels are the key of the tenant's series cache, so that labels are
 parsed once a series. A request as Prometheus writes most, each series of labels with one sample at
 its end, is cut up by its samples, all at once with numpy; that each cut is where a series must end
-is then checked by the lengths. Of other requests the series are found one by one, and those that
-look different in any byte are walked field by field.
+is then checked by the lengths. Of other requests the series are found one by one; those of labels
+and then samples, however many, are cut up together, and any that look different are walked field by
+field.
 """
 
 from collections.abc import Sequence
 from functools import lru_cache
+from itertools import chain, repeat
 
 import cramjam
 import numpy as np
@@ -96,12 +98,13 @@ def _decode(message: bytes, answer: Answer) -> Decoded:
         keys, t, v = regular
         return _decoded(range(len(keys)), keys, t, v)
     starts, ends = _spans(message)
-    labels_end, plain, t, v = _plain(message, starts, ends)
-    rows: list[int] = np.flatnonzero(plain).tolist()
+    labels_end, counts, t, v = _plain(message, starts, ends)
+    plain = counts > 0
     cuts = zip(starts[plain].tolist(), labels_end[plain].tolist(), strict=True)
-    keys = [message[a:b] for a, b in cuts]
-    t, v = t[plain], v[plain]
-    if len(rows) < len(starts):
+    each = [message[a:b] for a, b in cuts]
+    keys = list(chain.from_iterable(map(repeat, each, counts[plain].tolist())))
+    rows: list[int] = np.repeat(np.arange(len(starts)), counts).tolist()
+    if not plain.all():
         odd = _Odd(message)
         for row in np.flatnonzero(~plain).tolist():
             odd.walk(row, int(starts[row]), int(ends[row]), answer)
@@ -138,13 +141,7 @@ def _regular(message: bytes) -> tuple[list[bytes], Times, Values] | None:
     size = len(message)
     data = np.zeros(size + 32, np.uint8)  # a look past the end sees no field
     data[:size] = np.frombuffer(message, np.uint8)
-    tagged = data[:size] == _SAMPLE
-    tagged &= (data[2 : size + 2] == _VALUE) | (data[2 : size + 2] == _TIMESTAMP)
-    at = np.flatnonzero(tagged)
-    length, first = data[at + 1], data[at + 2]
-    with_value = (length == 16) & (first == _VALUE) & (data[at + 11] == _TIMESTAMP)
-    found = with_value | ((length == 7) & (first == _TIMESTAMP))
-    at, with_value = at[found], with_value[found]
+    at, with_value = _usual(data, size)
     ends = at + np.where(with_value, 18, 9)
     if not len(ends) or ends[-1] != size:
         return None
@@ -154,18 +151,50 @@ def _regular(message: bytes) -> tuple[list[bytes], Times, Values] | None:
     starts = tags + np.where(long, 3, 2)
     declared = np.where(long, low & 127 | high << 7, low)
     fits = (data[tags] == _SERIES) & ~(long & (high > 127)) & (starts + declared == ends)
-    digits = data[np.where(with_value, at + 12, at + 3)[:, None] + _SIX]
-    fits &= (digits[:, :5] > 127).all(axis=1) & (digits[:, 5] < 128)
+    fits &= _are_times(_digits(data, at, with_value))
     if not fits.all():
         return None
     _bounded(len(ends), "series")
     keys = [message[a:b] for a, b in zip(starts.tolist(), at.tolist(), strict=True)]
     if not _LABELS.are_all(keys):
         return None
-    t = (digits & 127).astype(np.int64) @ _SIX_WEIGHTS
+    return keys, *_read(data, at, with_value)
+
+
+def _usual(data: NDArray[np.uint8], size: int) -> tuple[Offsets, NDArray[np.bool_]]:
+    """Where usual samples seem to stand (k,), and which of them have a value (k,).
+
+    Usual is a value of eight bytes, or none where it is 0, then a time of six, in this order.
+    """
+    tagged = data[:size] == _SAMPLE
+    tagged &= (data[2 : size + 2] == _VALUE) | (data[2 : size + 2] == _TIMESTAMP)
+    at = np.flatnonzero(tagged)
+    length, first = data[at + 1], data[at + 2]
+    with_value = (length == 16) & (first == _VALUE) & (data[at + 11] == _TIMESTAMP)
+    found = with_value | ((length == 7) & (first == _TIMESTAMP))
+    return at[found], with_value[found]
+
+
+def _digits(
+    data: NDArray[np.uint8], at: Offsets, with_value: NDArray[np.bool_]
+) -> NDArray[np.uint8]:
+    """The bytes of the times of usual samples (k, 6)."""
+    return data[np.where(with_value, at + 12, at + 3)[:, None] + _SIX]
+
+
+def _are_times(digits: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Which of them (k, 6) are numbers of six bytes (k,)."""
+    return np.asarray((digits[:, :5] > 127).all(axis=1) & (digits[:, 5] < 128))
+
+
+def _read(
+    data: NDArray[np.uint8], at: Offsets, with_value: NDArray[np.bool_]
+) -> tuple[Times, Values]:
+    """Times and values (k,) of usual samples."""
+    t = (_digits(data, at, with_value) & 127).astype(np.int64) @ _SIX_WEIGHTS
     v = data[at[:, None] + 3 + _EIGHT].view("<f8").ravel()
     v[~with_value] = 0.0
-    return keys, t, v
+    return t, v
 
 
 #: What an entry of a set takes besides its bytes.
@@ -232,11 +261,10 @@ def _spans(message: bytes) -> tuple[Offsets, Offsets]:
 
 def _plain(
     message: bytes, starts: Offsets, ends: Offsets
-) -> tuple[Offsets, NDArray[np.bool_], Times, Values]:
-    """Where labels end (n,), which series are labels and one sample as usual (n,), t, v (n,).
+) -> tuple[Offsets, Offsets, Times, Values]:
+    """Where labels end (n,), how many samples follow (n,), t and v of all of them (samples,).
 
-    Usual is a value of eight bytes, or none where it is 0, then a time of six, in this order.
-    What is not plain has no meaning in the other columns.
+    No samples are counted of a series that is not labels and then usual samples to its end.
     """
     data = np.zeros(len(message) + 32, np.uint8)  # a look past the end sees no field
     data[: len(message)] = np.frombuffer(message, np.uint8)
@@ -254,17 +282,23 @@ def _plain(
             step = np.where(long, (size & 127 | second << 7) + 3, step)
         # A label that ends beyond its series leaves no room for a sample: it is not plain.
         at = np.where(is_label, np.minimum(at + step, ends), at)
-    sized = data[at + 1]
-    tagged = data[at] == _SAMPLE
-    with_value = tagged & (sized == 16) & (at + 18 == ends)
-    with_value &= (data[at + 2] == _VALUE) & (data[at + 11] == _TIMESTAMP)
-    without = tagged & (sized == 7) & (at + 9 == ends) & (data[at + 2] == _TIMESTAMP)
-    digits = data[np.where(with_value, at + 12, at + 3)[:, None] + _SIX]
-    plain = (with_value | without) & (digits[:, :5] > 127).all(axis=1) & (digits[:, 5] < 128)
-    t = (digits & 127).astype(np.int64) @ _SIX_WEIGHTS
-    v = data[at[:, None] + 3 + _EIGHT].view("<f8").ravel()
-    v[without] = 0.0
-    return at, plain, t, v
+    # What looks like a sample within one breaks the row, and its series is walked.
+    sample, with_value = _usual(data, len(message))
+    of = np.searchsorted(starts, sample, side="right") - 1
+    within = (of >= 0) & (sample >= at[of]) & (sample < ends[of])
+    sample, with_value, of = sample[within], with_value[within], of[within]
+    after = sample + np.where(with_value, 18, 9)
+    first, last = np.ones(len(of), np.bool_), np.ones(len(of), np.bool_)
+    first[1:] = last[:-1] = of[1:] != of[:-1]
+    follows = sample == np.where(first, at[of], np.append(0, after[:-1]))
+    follows &= ~last | (after == ends[of])
+    follows &= _are_times(_digits(data, sample, with_value))
+    plain = np.ones(len(starts), np.bool_)
+    plain[of[~follows]] = False
+    kept = plain[of]
+    counts = np.bincount(of[kept], minlength=len(starts))
+    _bounded(int(counts.sum()), "samples")
+    return at, counts, *_read(data, sample[kept], with_value[kept])
 
 
 class _Odd:

@@ -22,7 +22,7 @@ class Source:
         self._rollups = rollups
 
     async def all(self, tenant: str) -> dict[int, Series]:
-        """Every series, derived ones too."""
+        """Every series, derived ones too: the same mapping as before if nothing has changed."""
         return await self._registry.all(tenant)
 
     async def select(self, tenant: str, selector: Selector | None = None) -> list[Series]:
@@ -65,11 +65,9 @@ class Source:
         bucket_ms = self._chunks.bucket_ms
         buckets = range(start_ms // bucket_ms, (end_ms - 1) // bucket_ms + 1)
         stored = await self._rollups.read(tenant, ids, buckets)
-        rest = await self._chunks.read_buckets(
-            tenant, {i: [b for b in buckets if b not in stored[i]] for i in ids}
-        )
+        rest = await self._chunks.read_buckets(tenant, stored.missing)
         found = {}
         for series in ids:
-            rows = [aggregate(rest[series], STEP_MS), *stored[series].values()]
+            rows = [aggregate(rest[series], STEP_MS), stored.rows[series]]
             found[series] = merge(rows, step_ms).between(start_ms, end_ms)
         return found

@@ -30,7 +30,9 @@ from service.storage.columns import (
     in_order,
     is_ascending,
 )
+from service.storage.ends import Ends
 from service.storage.log import Entry
+from service.storage.order import Order, is_plain
 from service.storage.redis import ask, store_errors
 from service.storage.sealed import read_values
 
@@ -173,6 +175,7 @@ class ChunkReader:
         self._shards = shards
         self._bucket_ms = bucket_ms
         self._tails = redis.register_script(_TAILS)
+        self._ends = Ends(redis, shards)
 
     @property
     def bucket_ms(self) -> int:
@@ -207,20 +210,23 @@ class ChunkReader:
     ) -> Together:
         """As `read`, in arrays that all series share: much less work where each has few samples."""
         buckets = range(start_ms // self._bucket_ms, end_ms // self._bucket_ms + 1)
-        names = self._names(tenant, dict.fromkeys(ids, buckets))
-        raw: list[bytes | None] = []
-        for first in range(0, len(names), _KEYS_AT_ONCE):
-            raw += await ask(self._redis, "MGET", *names[first : first + _KEYS_AT_ONCE])
+        wanted = dict.fromkeys(ids, buckets)
+        names = self._names(tenant, wanted)
+        values = await self._ends.read(tenant, ids, buckets, names, start_ms)
 
-        def found() -> Together:
-            read = together(raw, buckets, self._bucket_ms)
-            if read is None:  # late, doubled or damaged samples are seen to one series at a time
-                columns = self._found(dict.fromkeys(ids, buckets), names, raw)
+        def found() -> tuple[Together, Order]:
+            read = together(values.raw, buckets, self._bucket_ms)
+            if read is None:  # damaged chunks are left out one by one
+                columns = self._found(wanted, names, values.raw)
                 read = Together.of([columns[i] for i in ids])
-            return read.between(start_ms, end_ms)
+            bounds, t, v = read.between(start_ms, end_ms)
+            cut = Together(bounds, np.ascontiguousarray(t), np.ascontiguousarray(v))
+            return cut, values.order(self._bucket_ms)
 
-        large = sum(len(value) for value in raw if value) >= _LARGE
-        return await asyncio.to_thread(found) if large else found()
+        large = sum(map(len, filter(None, values.raw))) >= _LARGE
+        read, order = await asyncio.to_thread(found) if large else found()
+        await self._ends.learn(values, order)
+        return read
 
     async def read_tails(
         self, tenant: str, wanted: Mapping[int, Sequence[int]], rows: int
@@ -296,24 +302,40 @@ class ChunkReader:
 def together(values: Sequence[bytes | None], buckets: range, bucket_ms: int) -> Together | None:
     """Samples of several series from their chunks' values, those of all `buckets` of each in turn.
 
-    None if some are damaged, or not in order as they stand.
+    Of equal timestamps the last written wins. None if some values are damaged.
     """
     there = [i for i, value in enumerate(values) if value]
+    some = [value for value in values if value]
+    lengths = np.zeros(len(values), np.int64)
     try:
-        (t, v), ends = read_values([value for value in values if value])
+        if all(map(is_plain, some)):
+            points = np.frombuffer(b"".join(some), POINT)
+            t, v = points["t"], points["v"]
+            lengths[there] = [len(value) // POINT.itemsize for value in some]
+        else:
+            (t, v), ends = read_values(some)
+            lengths[there] = np.diff(ends)
     except Damaged:
         return None
-    lengths = np.zeros(len(values), np.int64)
-    lengths[there] = np.diff(ends)
-    own = np.tile(np.array(buckets, np.int64) * bucket_ms, len(values) // len(buckets))
-    since = t - np.repeat(own, lengths)
-    bounds = np.concatenate([[0], np.cumsum(lengths)])[:: len(buckets)]
-    later = t[1:] > t[:-1]
-    firsts = bounds[1:-1]
-    later[firsts[(firsts > 0) & (firsts < len(t))] - 1] = True  # of another series
-    if bool((since < 0).any() or (since >= bucket_ms).any()) or not later.all():
+    ends = np.cumsum(lengths)
+    bounds = np.concatenate([[0], ends])[:: len(buckets)]
+    own = np.tile(np.array(buckets, np.int64) * bucket_ms, len(values) // len(buckets))[there]
+    begins, ends = (ends - lengths)[there], ends[there]
+    late = np.flatnonzero(t[1:] <= t[:-1]) + 1
+    late = np.setdiff1d(late, bounds)  # of another series
+    if len(late):
+        first, last = np.minimum.reduceat(t, begins), np.maximum.reduceat(t, begins)
+    else:
+        first, last = t[begins], t[ends - 1]
+    if bool((first < own).any() or (last >= own + bucket_ms).any()):
         return None
-    return Together(bounds, t, v)
+    found = Together(bounds, t, v)
+    if not len(late):
+        return found
+    columns = found.split()
+    for i in np.unique(np.searchsorted(bounds, late, side="right") - 1).tolist():
+        columns[i] = in_order(columns[i])
+    return Together.of(columns)
 
 
 def samples_of(values: Sequence[bytes], buckets: Sequence[int], bucket_ms: int) -> Columns:

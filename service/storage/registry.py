@@ -95,10 +95,13 @@ def decode(series_id: bytes, value: bytes) -> Series:
     return Series(int.from_bytes(series_id, "big"), labels, _TYPES[value[0] - 48])
 
 
+_ById = dict[int, Series]
+
+
 @dataclass
 class _Known:
     version: bytes | None
-    series: dict[int, Series]
+    series: _ById
 
 
 class SeriesRegistry:
@@ -109,6 +112,8 @@ class SeriesRegistry:
         self._shards = shards
         self._register = redis.register_script(_REGISTER)
         self._known: dict[tuple[str, bool], _Known] = {}
+        #: Own and derived series and both together, as they were last asked for.
+        self._joined: dict[str, tuple[_ById, _ById, _ById]] = {}
 
     def _keys(self, tenant: str, derived: bool) -> tuple[str, str]:
         shard = keys.shard_of(tenant, self._shards)
@@ -156,21 +161,26 @@ class SeriesRegistry:
         return int(await ask(self._redis, "GET", keys.generation(shard, tenant)) or 0)
 
     async def all(self, tenant: str, *, derived: bool | None = None) -> dict[int, Series]:
-        """Every series of the tenant; `derived` True or False for only these."""
-        found: dict[int, Series] = {}
-        for kind in (False, True):
-            if derived is None or derived is kind:
-                found.update(await self._load(tenant, kind))
-        return found
+        """Every series of the tenant; `derived` True or False for only these.
 
-    async def _load(self, tenant: str, derived: bool) -> dict[int, Series]:
+        Not to be changed. It is the same mapping as before if nothing has changed.
+        """
+        if derived is not None:
+            return await self._load(tenant, derived)
+        own, written = await self._load(tenant, False), await self._load(tenant, True)
+        known = self._joined.get(tenant)
+        if known is None or known[0] is not own or known[1] is not written:
+            known = self._joined[tenant] = (own, written, {**own, **written})
+        return known[2]
+
+    async def _load(self, tenant: str, derived: bool) -> _ById:
         name, version_name = self._keys(tenant, derived)
         known = self._known.get((tenant, derived))
         version = await ask(self._redis, "GET", version_name)
         if known is not None and known.version == version:
             return known.series
         series: dict[int, Series] = {}
-        before = known.series if known else {}
+        before: _ById = known.series if known else {}
         cursor, more = 0, True
         while more:
             cursor, part = await self._some(name, cursor)

@@ -11,8 +11,10 @@ If a chunk's length is no multiple of five minutes, the row at its border is in 
 each bucket; readers put them together as they do with all rows of one step.
 """
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 import structlog
@@ -22,9 +24,10 @@ from redis.asyncio import Redis
 from service import telemetry
 from service.domain.errors import Damaged
 from service.storage import keys
+from service.storage.blocks import unpack_all
 from service.storage.columns import Columns, Ids, Times, Values
 from service.storage.redis import store_errors
-from service.storage.sealed import decimal_places, pack, unpack
+from service.storage.sealed import decimal_places, pack
 
 log = structlog.get_logger(__name__)
 
@@ -36,6 +39,8 @@ BUCKETS = 28
 _EXACT = float(2**52)
 #: Hashes asked for at once; a reply of more would hold the store up for others.
 _HASHES_AT_ONCE = 100
+#: Bytes from which on rows are unpacked beside the event loop.
+_LARGE = 64 << 10
 
 # KEYS: unsealed, then hashes.  ARGV: of each hash what its buckets' names begin with in `unsealed`,
 # first and last bucket.  Answers the values of each; none where samples came since.
@@ -72,9 +77,10 @@ class Aggregates:
     def between(self, start_ms: int, end_ms: int) -> "Aggregates":
         """The rows that begin at `start_ms <= t < end_ms`."""
         a, b = np.searchsorted(self.t, [start_ms, end_ms])
-        return self._picked(slice(int(a), int(b)))
+        return self.picked(slice(int(a), int(b)))
 
-    def _picked(self, which: slice | NDArray[np.int64]) -> "Aggregates":
+    def picked(self, which: slice | NDArray[np.int64]) -> "Aggregates":
+        """Some of the rows, by place."""
         return Aggregates(
             self.t[which],
             self.min[which],
@@ -118,9 +124,9 @@ def merge(parts: Sequence[Aggregates], step_ms: int) -> Aggregates:
         np.concatenate([p.max for p in parts]),
         np.concatenate([p.sum for p in parts]),
         np.concatenate([p.count for p in parts]),
-        any(p.rolled_up for p in parts),
+        any(p.rolled_up and len(p.t) for p in parts),
     )
-    return _grouped(joined._picked(np.argsort(joined.t, kind="stable")), step_ms)
+    return _grouped(joined.picked(np.argsort(joined.t, kind="stable")), step_ms)
 
 
 def _grouped(rows: Aggregates, step_ms: int) -> Aggregates:
@@ -146,10 +152,12 @@ def pack_rows(rows: Aggregates) -> bytes:
     return pack(rows.t, [rows.min, rows.max, rows.sum, rows.count.astype(np.float64)])
 
 
-def unpack_rows(stored: bytes) -> Aggregates:
-    """From what is stored; `Damaged` if it is not what we wrote."""
-    t, (low, high, total, count) = unpack(stored, 4)
-    return Aggregates(t, low, high, total, count.astype(np.int64), rolled_up=True)
+@dataclass(frozen=True, slots=True)
+class RolledUp:
+    """Rows by series, ascending by bucket, and of each series the buckets that have none here."""
+
+    rows: dict[int, Aggregates]
+    missing: dict[int, list[int]]
 
 
 class RollupReader:
@@ -159,13 +167,11 @@ class RollupReader:
         self._shards = shards
         self._read = redis.register_script(_READ)
 
-    async def read(
-        self, tenant: str, ids: Sequence[int], buckets: range
-    ) -> dict[int, dict[int, Aggregates]]:
-        """Rows by series and bucket, of those buckets that have any and no samples since."""
+    async def read(self, tenant: str, ids: Sequence[int], buckets: range) -> RolledUp:
+        """The rows of those buckets that have any and no samples since."""
         shard = keys.shard_of(tenant, self._shards)
         wanted = [(i, part) for i in ids for part in _by_period(buckets)]
-        found: dict[int, dict[int, Aggregates]] = {i: {} for i in ids}
+        stored: list[bytes | None] = []  # all buckets of each series in turn
         for begin in range(0, len(wanted), _HASHES_AT_ONCE):
             batch = wanted[begin : begin + _HASHES_AT_ONCE]
             names = [keys.rollup(shard, tenant, i, part[0] // BUCKETS) for i, part in batch]
@@ -174,20 +180,53 @@ class RollupReader:
                 arguments += (keys.chunk_member(tenant, i, ""), part[0], part[-1])
             async with store_errors():
                 answers = await self._read(keys=[keys.unsealed(shard), *names], args=arguments)
-            for (i, part), name, values in zip(batch, names, answers, strict=True):
-                for bucket, value in zip(part, values, strict=True):
-                    if value:
-                        found[i].update(_rows(name, bucket, value))
+            for values in answers:
+                stored += values
+        some = [place for place, value in enumerate(stored) if value]
+        values = [value for value in stored if value]
+        if sum(map(len, values)) < _LARGE:
+            rows, bounds, damaged = rows_of(values)
+        else:
+            rows, bounds, damaged = await asyncio.to_thread(rows_of, values)
+        for place, error in damaged:  # the samples serve instead, if they are still there
+            series, bucket = divmod(some[place], len(buckets))
+            name = keys.rollup(shard, tenant, ids[series], buckets[bucket] // BUCKETS)
+            telemetry.CHUNKS_DAMAGED.inc()
+            log.error("chunk damaged", key=name, field=buckets[bucket], reason=str(error))
+        gone = {some[place] for place, _ in damaged}
+        # Where in `values` those of each series begin.
+        starts = np.searchsorted(some, np.arange(len(ids) + 1) * len(buckets))
+        found = RolledUp({}, {})
+        for number, (series, (a, b)) in enumerate(zip(ids, pairwise(starts.tolist()), strict=True)):
+            first = number * len(buckets)
+            here = {place - first for place in some[a:b] if place not in gone}
+            found.rows[series] = rows.picked(slice(int(bounds[a]), int(bounds[b])))
+            found.missing[series] = [k for at, k in enumerate(buckets) if at not in here]
         return found
 
 
-def _rows(name: str, bucket: int, value: bytes) -> dict[int, Aggregates]:
-    try:
-        return {bucket: unpack_rows(value)}
-    except Damaged as error:  # the samples serve instead, if they are still there
-        telemetry.CHUNKS_DAMAGED.inc()
-        log.error("chunk damaged", key=name, field=bucket, reason=str(error))
-        return {}
+def rows_of(
+    values: Sequence[bytes],
+) -> tuple[Aggregates, NDArray[np.int64], list[tuple[int, Damaged]]]:
+    """The rows of what is stored (k,), those of value i from `bounds[i]` to `bounds[i + 1]`.
+
+    Besides them which values are not what we wrote; they have no rows.
+    """
+    groups, damaged = unpack_all(values, 4)
+    lengths = np.zeros(len(values), np.int64)
+    for group in groups:
+        lengths[group.which] = group.t.shape[1]
+    bounds = np.concatenate([[0], np.cumsum(lengths)])
+    t = np.empty(bounds[-1], np.int64)
+    figures = np.empty((4, bounds[-1]))
+    for group in groups:
+        at = bounds[group.which][:, None] + np.arange(group.t.shape[1])
+        t[at] = group.t
+        for figure, column in zip(figures, group.columns, strict=True):
+            figure[at] = column
+    low, high, total, count = figures
+    rows = Aggregates(t, low, high, total, count.astype(np.int64), rolled_up=True)
+    return rows, bounds, damaged
 
 
 def _by_period(buckets: range) -> list[range]:

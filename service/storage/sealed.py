@@ -34,25 +34,25 @@ from service.domain.errors import Damaged
 from service.storage.columns import POINT, Columns, Times, Values
 
 Ints = NDArray[np.int64]
-_Widths = dict[int, np.dtype[Any]]
+Widths = dict[int, np.dtype[Any]]
 
 _VERSION = 1
 _MAGIC = int.from_bytes(bytes([_VERSION]) + b"OFFBT\0\x80", "little", signed=True)
 #: The eighth byte of a block. No record has it: its time would be 285 million years ago.
 _BLOCK = 0x80
 
-_HEADER = struct.Struct("<qII")
-_PAYLOAD = struct.Struct("<IBBBxqqQ")
-_COLUMN = struct.Struct("<BBBBIq")
+HEADER = struct.Struct("<qII")
+PAYLOAD = struct.Struct("<IBBBxqqQ")
+COLUMN = struct.Struct("<BBBBIq")
 _CRC_SIZE = 4
 _ALIGN = 16
 
-_GRID, _DELTAS = 0, 1
-_SCALED, _BITS = 0, 1
+GRID, DELTAS = 0, 1
+SCALED, BITS = 0, 1
 
-_SIGNED: _Widths = {width: np.dtype(f"<i{width}") for width in (1, 2, 4, 8)}
-_UNSIGNED: _Widths = {width: np.dtype(f"<u{width}") for width in (1, 2, 4, 8)}
-_SCALES_MAX = 9
+SIGNED: Widths = {width: np.dtype(f"<i{width}") for width in (1, 2, 4, 8)}
+UNSIGNED: Widths = {width: np.dtype(f"<u{width}") for width in (1, 2, 4, 8)}
+SCALES_MAX = 9
 #: Integers below this have each a float of their own.
 _EXACT = float(2**53)
 #: One value in so many may be a patch.
@@ -113,13 +113,13 @@ def pack(t: Times, columns: Sequence[Values]) -> bytes:
     others = [plane for plane, keep in zip(planes, kept, strict=True) if not keep]
     rest = b"".join(
         (
-            _PAYLOAD.pack(0, kind, len(times.planes), len(columns), t0, step, mask)[_CRC_SIZE:],
+            PAYLOAD.pack(0, kind, len(times.planes), len(columns), t0, step, mask)[_CRC_SIZE:],
             *heads,
             *(plane for plane, keep in zip(planes, kept, strict=True) if keep),
             _zstd(b"".join((*others, *(stream.patches for stream in streams)))),
         )
     )
-    header = _HEADER.pack(_MAGIC, _CRC_SIZE + len(rest), len(t))
+    header = HEADER.pack(_MAGIC, _CRC_SIZE + len(rest), len(t))
     crc = zlib.crc32(rest, zlib.crc32(header))
     block = header + crc.to_bytes(_CRC_SIZE, "little") + rest
     return block + bytes(-len(block) % _ALIGN)
@@ -130,7 +130,7 @@ def _times(t: Times) -> tuple[int, int, int, _Stream]:
     t = np.ascontiguousarray(t, np.int64)
     t0 = int(t[0])
     if len(t) == 1:
-        return t0, 0, _GRID, _stream(t[:0])
+        return t0, 0, GRID, _stream(t[:0])
     deltas = np.diff(t)  # wraps around, as the sum that undoes it does
     middle = len(deltas) // 2
     usual = int(np.partition(deltas, middle)[middle])
@@ -138,7 +138,7 @@ def _times(t: Times) -> tuple[int, int, int, _Stream]:
     first = int(deltas[0])
     second = np.zeros(len(t), np.int64)
     second[2:] = np.diff(deltas)
-    options = [(t0, usual, _GRID, _stream(grid)), (t0, first, _DELTAS, _stream(second))]
+    options = [(t0, usual, GRID, _stream(grid)), (t0, first, DELTAS, _stream(second))]
     return min(options, key=lambda option: option[3].cost)
 
 
@@ -152,7 +152,7 @@ def _values(v: Values) -> tuple[bytes, _Stream]:
         for order, residual in ((0, whole - whole[0]), (1, np.diff(whole, prepend=whole[0]))):
             stream = _stream(residual, patches.tobytes())
             width = len(stream.planes)
-            head = _COLUMN.pack(_SCALED, order, width, scale, len(patches), int(whole[0]))
+            head = COLUMN.pack(SCALED, order, width, scale, len(patches), int(whole[0]))
             options.append((head, stream))
     if scaled is None or len(scaled[2]):
         chained = bits.copy()
@@ -161,7 +161,7 @@ def _values(v: Values) -> tuple[bytes, _Stream]:
         same = bits ^ bits[0]
         order = int(_bytes_set(chained) < _bytes_set(same))
         stream = _stream((chained if order else same).view(np.uint64))
-        head = _COLUMN.pack(_BITS, order, len(stream.planes), 0, 0, int(bits[0]))
+        head = COLUMN.pack(BITS, order, len(stream.planes), 0, 0, int(bits[0]))
         options.append((head, stream))
     return min(options, key=lambda option: option[1].cost)
 
@@ -172,7 +172,7 @@ def _scaled(v: Values, bits: Ints) -> tuple[int, Ints, NDArray[Any]] | None:
         return None
     best: tuple[int, Ints, NDArray[np.bool_]] | None = None
     fewest = len(v) // _PATCHED + 1
-    for scale in range(_SCALES_MAX + 1):
+    for scale in range(SCALES_MAX + 1):
         with np.errstate(all="ignore"):
             rounded = np.rint(v * 10.0**scale)
             fits = np.abs(rounded) < _EXACT  # also refuses nan
@@ -201,7 +201,7 @@ def _scaled(v: Values, bits: Ints) -> tuple[int, Ints, NDArray[Any]] | None:
 def _may_scale(head: Values) -> bool:
     """Whether half of the values are integers over the highest power of ten that is exact."""
     with np.errstate(all="ignore"):
-        power = np.clip(np.floor(15.9 - np.log10(np.abs(head))), 0, _SCALES_MAX)
+        power = np.clip(np.floor(15.9 - np.log10(np.abs(head))), 0, SCALES_MAX)
         scale = 10.0**power
         fits = np.rint(head * scale) / scale == head
     return 2 * int(np.count_nonzero(fits)) >= len(head)
@@ -222,7 +222,7 @@ def _narrow(x: NDArray[Any]) -> NDArray[Any]:
     low, high = (int(x.min()), int(x.max())) if len(x) else (0, 0)
     if low == high == 0:
         return x[:0]
-    for dtype in (_UNSIGNED if x.dtype.kind == "u" else _SIGNED).values():
+    for dtype in (UNSIGNED if x.dtype.kind == "u" else SIGNED).values():
         info = np.iinfo(dtype)
         if info.min <= low and high <= info.max:
             return x.astype(dtype)
@@ -255,13 +255,13 @@ def scan(value: bytes) -> tuple[list[Block], int]:
     blocks: list[Block] = []
     at, end = 0, len(value)
     while end - at >= _ALIGN and value[at + 7] == _BLOCK:
-        magic, size, samples = _HEADER.unpack_from(value, at)
+        magic, size, samples = HEADER.unpack_from(value, at)
         if magic != _MAGIC:
             raise Damaged(f"at byte {at} stands a block of a version that we do not know")
-        block = Block(at, at + _HEADER.size + size, samples)
-        if not samples or size < _PAYLOAD.size or block.next > end:
+        block = Block(at, at + HEADER.size + size, samples)
+        if not samples or size < PAYLOAD.size or block.next > end:
             raise Damaged(f"the block at byte {at} is cut short")
-        begin = at + _HEADER.size
+        begin = at + HEADER.size
         view = memoryview(value)
         crc = zlib.crc32(view[begin + _CRC_SIZE : block.end], zlib.crc32(view[at:begin]))
         if crc != int.from_bytes(view[begin : begin + _CRC_SIZE], "little"):
@@ -276,18 +276,18 @@ def scan(value: bytes) -> tuple[list[Block], int]:
 def read_block(value: bytes, block: Block, t: Times, columns: Sequence[Values]) -> None:
     """Fill `t` and each of `columns`, contiguous (samples,), from a block that `scan` found."""
     start, end, n = block
-    at = start + _HEADER.size
-    _, kind, width, count, t0, step, mask = _PAYLOAD.unpack_from(value, at)
+    at = start + HEADER.size
+    _, kind, width, count, t0, step, mask = PAYLOAD.unpack_from(value, at)
     if count != len(columns):
         raise Damaged(f"the block at byte {start} has {count} columns, not {len(columns)}")
     # The checksum was right, so from here on the bytes are those that `pack` wrote.
-    at += _PAYLOAD.size
-    heads = [_COLUMN.unpack_from(value, at + i * _COLUMN.size) for i in range(count)]
-    at += count * _COLUMN.size
+    at += PAYLOAD.size
+    heads = [COLUMN.unpack_from(value, at + i * COLUMN.size) for i in range(count)]
+    at += count * COLUMN.size
     planes = width + sum(head[2] for head in heads)
     rows: list[NDArray[np.uint8]] = []
     stored = np.frombuffer(value, np.uint8, mask.bit_count() * n, at)
-    packed = _unzstd(memoryview(value)[at + len(stored) : end])
+    packed = unzstd(memoryview(value)[at + len(stored) : end])
     here = there = 0
     for plane in range(planes):
         if mask >> plane & 1:
@@ -296,10 +296,10 @@ def read_block(value: bytes, block: Block, t: Times, columns: Sequence[Values]) 
         else:
             rows.append(packed[there : there + n])
             there += n
-    _fill_times(t, kind, t0, step, _joined(rows[:width], _SIGNED))
+    _fill_times(t, kind, t0, step, _joined(rows[:width], SIGNED))
     at = width
     for out, (how, order, width, scale, patches, first) in zip(columns, heads, strict=True):
-        table = _SIGNED if how == _SCALED else _UNSIGNED
+        table = SIGNED if how == SCALED else UNSIGNED
         _fill_values(out, how, order, scale, first, _joined(rows[at : at + width], table))
         at += width
         if patches:
@@ -309,12 +309,13 @@ def read_block(value: bytes, block: Block, t: Times, columns: Sequence[Values]) 
             there += size
 
 
-def _unzstd(packed: memoryview) -> NDArray[np.uint8]:
+def unzstd(packed: memoryview) -> NDArray[np.uint8]:
+    """The bytes that zstd packed; none of nothing."""
     raw: Any = cramjam.zstd.decompress(packed) if len(packed) else b""
     return np.frombuffer(raw, np.uint8)
 
 
-def _joined(planes: Sequence[NDArray[np.uint8]], dtypes: _Widths) -> NDArray[Any] | None:
+def _joined(planes: Sequence[NDArray[np.uint8]], dtypes: Widths) -> NDArray[Any] | None:
     """The integers (n,) of planes; None where all are zero."""
     if not planes:
         return None
@@ -327,7 +328,7 @@ def _joined(planes: Sequence[NDArray[np.uint8]], dtypes: _Widths) -> NDArray[Any
 
 
 def _fill_times(t: Times, kind: int, t0: int, step: int, x: NDArray[Any] | None) -> None:
-    if kind == _DELTAS and x is not None:
+    if kind == DELTAS and x is not None:
         t[:] = x
         t[1] = step
         np.add.accumulate(t[1:], out=t[1:])
@@ -346,7 +347,7 @@ def _fill_values(
     whole = v.view(np.int64)
     if x is None:
         whole[:] = first
-    elif kind == _SCALED:
+    elif kind == SCALED:
         whole[:] = x
         if order:
             whole[0] = first  # the first residual is zero
@@ -360,7 +361,7 @@ def _fill_values(
             np.bitwise_xor.accumulate(whole, out=whole)
         else:
             whole ^= first
-    if kind == _SCALED:
+    if kind == SCALED:
         if scale:
             np.divide(whole, 10.0**scale, out=v)
         else:

@@ -84,6 +84,7 @@ BITS = (
     st.floats(width=64).map(bits_of)
     | st.integers(0, 2**64 - 1)
     | st.sampled_from([0, STALE, 0x7FF8000000000001, 0xFFF8000000000000, 0x7FF0000000000000, 1])
+    | st.just(int.from_bytes(b"\x12\x07\x10\x80\x81\x82\x83\x84", "little"))  # as a sample begins
 )
 PAIRS = st.dictionaries(NAMES, TEXT, max_size=6)
 PADDING = st.sampled_from([0, 0, 0, 1, 3])
@@ -93,7 +94,8 @@ PADDING = st.sampled_from([0, 0, 0, 1, 3])
 def plain_series(draw: st.DrawFn) -> bytes:
     """As Prometheus writes them."""
     labels = dict(sorted((draw(PAIRS) | {"__name__": draw(METRICS)}).items()))
-    return series(labels, sample(draw(TIMES), draw(BITS)))
+    count = draw(st.sampled_from([1, 1, 1, 2, 7]))
+    return series(labels, *(sample(draw(TIMES), draw(BITS)) for _ in range(count)))
 
 
 NOWHERE = st.sampled_from([5, 15, 16, 2047, 2048, 2**29 - 1])
@@ -331,6 +333,15 @@ def test_the_order_of_the_request_is_kept() -> None:
         (1, 3),
         (2, 4),
     ]
+
+
+def test_series_of_many_samples_are_read_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many are 0, which is not written."""
+    monkeypatch.delattr(remote_write._Odd, "walk")
+    up, down = {"__name__": "up"}, {"__name__": "down"}
+    message = series(up, *(sample(T + i, i % 3) for i in range(1000)))
+    message += METADATA + series(down, sample(T, 0)) + series(up, sample(T, 1), sample(T + 1, 0))
+    assert fast(message) == slow(message)
 
 
 def test_a_time_that_is_no_time_is_not_taken_for_now() -> None:

@@ -91,7 +91,7 @@ def prettified(text: str) -> str:
 
 def _tree(text: str) -> Any:
     try:
-        return _parsed(respelt(text))
+        return _by_grammar(respelt(text))
     except ValueError as error:
         raise InvalidInput(f"{error} in {shorten(text)!r}") from error
     except BaseException as error:
@@ -101,7 +101,7 @@ def _tree(text: str) -> Any:
         raise InvalidInput(f"duration out of range in {shorten(text)!r}") from error
 
 
-def _parsed(text: str) -> Any:
+def _by_grammar(text: str) -> Any:
     try:
         return promql_parser.parse(text)
     except ValueError as error:

@@ -5,17 +5,17 @@ for them at the last millisecond of their time: their mean, or the figure that `
 """
 
 import asyncio
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from service.domain.clock import Clock
-from service.domain.series import NAME, LabelPairs, Selector, Series
-from service.query import matchers
+from service.domain.series import LabelPairs, Selector, Series
 from service.query.promql.budget import Budget
 from service.query.promql.fetch import Fetched, Part, Rolled, Span
 from service.query.promql.vectors import Samples, is_stale
+from service.query.selections import Known, Selection, Selections
 from service.query.source import Source as Reader
 from service.storage.columns import Columns, Together, Values
 from service.storage.rollups import STEP_MS, Aggregates
@@ -45,6 +45,7 @@ class Stored:
         self._bucket_ms = bucket_ms
         self._retention_ms = retention_ms
         self._rollup_retention_ms = rollup_retention_ms
+        self._selections = Selections()
 
     def raw_from_ms(self) -> int:
         """From when on every sample is there, now: a chunk's border."""
@@ -53,8 +54,8 @@ class Stored:
 
     async def series(self, tenant: str, selector: Selector) -> list[Series]:
         """The tenant's series that a selector accepts, by labels."""
-        every = await self._reader.all(tenant)
-        return await asyncio.to_thread(_accepted, every.values(), selector)
+        known = self._selections.of(tenant, await self._reader.all(tenant))
+        return (await _selected(known, selector)).series
 
     async def fetch(
         self, tenant: str, spans: Sequence[Span], raw_from_ms: int, budget: Budget
@@ -63,67 +64,67 @@ class Stored:
 
         Raises `QueryTooDear` before much more than allowed is read, and `QueryTimeout`.
         """
-        every = (await self._reader.all(tenant)).values() if spans else ()
+        if not spans:
+            return Fetched([])
+        known = self._selections.of(tenant, await self._reader.all(tenant))
         asked: dict[Span, list[Span]] = {}
         for span in spans:  # several figures of the same roll-ups are read once
             plain = Selector(span.selector.matchers)
             asked.setdefault(replace(span, selector=plain), []).append(span)
         found = []
         for plain_span, figures in asked.items():
-            series = await asyncio.to_thread(_accepted, every, plain_span.selector)
-            read = await self._read(tenant, series, plain_span, raw_from_ms, budget)
+            chosen = await _selected(known, plain_span.selector)
+            read = await self._read(tenant, chosen, plain_span, raw_from_ms, budget)
             for span in figures:
                 found.append((span, await asyncio.to_thread(_samples, read, span.selector)))
         return Fetched(found)
 
     async def _read(
-        self, tenant: str, series: list[Series], span: Span, raw_from_ms: int, budget: Budget
+        self, tenant: str, chosen: Selection, span: Span, raw_from_ms: int, budget: Budget
     ) -> "_Read":
-        budget.read(len(series), 0)
+        ids = chosen.ids
+        budget.read(len(ids), 0)
         # Nothing is kept outside of these times, so nothing is asked for.
         start = max(span.start_ms, self._now_ms() - self._rollup_retention_ms)
         end = min(span.end_ms, self._now_ms() + self._retention_ms)
-        read = _Read(series, start, end)
+        read = _Read(chosen, start, end)
         early = replace(span, start_ms=start, end_ms=min(end, raw_from_ms - 1))
-        for batch in self._batches(series, early, _ROLLUPS_AT_ONCE):
-            ids = [s.id for s in batch]
-            rows = await self._reader.aggregate(tenant, ids, early.start_ms, early.end_ms, STEP_MS)
-            budget.read(len(series), sum(len(each.t) for each in rows.values()))
+        for batch in self._batches(ids, early, _ROLLUPS_AT_ONCE):
+            rows = await self._reader.aggregate(
+                tenant, batch, early.start_ms, early.end_ms, STEP_MS
+            )
+            budget.read(len(ids), sum(len(each.t) for each in rows.values()))
             read.rows |= rows
         late = replace(span, start_ms=max(start, raw_from_ms), end_ms=end)
-        for batch in self._batches(series, late, _CHUNKS_AT_ONCE):
-            ids = [s.id for s in batch]
-            samples = await self._reader.read_together(tenant, ids, late.start_ms, late.end_ms)
-            budget.read(len(series), len(samples.t))
+        for batch in self._batches(ids, late, _CHUNKS_AT_ONCE):
+            samples = await self._reader.read_together(tenant, batch, late.start_ms, late.end_ms)
+            budget.read(len(ids), len(samples.t))
             read.samples.append(samples)
         return read
 
-    def _batches(self, series: list[Series], span: Span, most: int) -> Iterator[list[Series]]:
+    def _batches(self, ids: list[int], span: Span, most: int) -> Iterator[list[int]]:
         """So many series at once that no more than `most` chunks are read; none for no time."""
         chunks = span.end_ms // self._bucket_ms - span.start_ms // self._bucket_ms + 1
         if span.end_ms < span.start_ms:
             return
         size = max(1, most // chunks)
-        for first in range(0, len(series), size):
-            yield series[first : first + size]
+        for first in range(0, len(ids), size):
+            yield ids[first : first + size]
 
     def _now_ms(self) -> int:
         return round(self._clock.now() * 1000)
 
 
-def _accepted(series: Collection[Series], selector: Selector) -> list[Series]:
-    """As `matchers.select`, with a first look at the name, which is quick."""
-    if selector.name is not None:
-        named = (NAME, selector.name)
-        series = [each for each in series if named in each.labels]
-    return matchers.select(series, selector)
+async def _selected(known: Known, selector: Selector) -> Selection:
+    found = known.recall(selector)
+    return found if found is not None else await asyncio.to_thread(known.select, selector)
 
 
 @dataclass(slots=True)
 class _Read:
     """What was read of series: rows of roll-ups by id, then samples of all, in batches."""
 
-    series: list[Series]
+    chosen: Selection
     start_ms: int
     end_ms: int
     rows: dict[int, Aggregates] = field(default_factory=dict)
@@ -132,10 +133,10 @@ class _Read:
 
 def _samples(read: _Read, selector: Selector) -> Samples:
     """What a selector makes of it: the samples, with what stands for those that are gone."""
-    labels = [series.labels for series in read.series]
+    labels = read.chosen.labels
     if read.rows:
         late = [columns for batch in read.samples for columns in batch.split()]
-        early = [_early(read, series, selector) for series in read.series]
+        early = [_early(read, series, selector) for series in read.chosen.series]
         if late:
             early = [
                 Columns(np.concatenate([a.t, b.t]), np.concatenate([a.v, _each(b.v, selector)]))
