@@ -310,16 +310,28 @@ def unquoted(text: str) -> str:
     inner = text[1:-1]
     if text[0] == "`" or "\\" not in inner:
         return inner
-    return _ESCAPE.sub(_escaped, inner)
+    # What `\x` and octal digits write are bytes, of which several may be one character.
+    said, end = b"", 0
+    for found in _ESCAPE.finditer(inner):
+        said += inner[end : found.start()].encode() + _escaped(found)
+        end = found.end()
+    try:
+        return (said + inner[end:].encode()).decode()
+    except UnicodeDecodeError as error:
+        raise InvalidInput(f"{text[:60]} is not UTF-8") from error
 
 
-def _escaped(found: re.Match[str]) -> str:
+def _escaped(found: re.Match[str]) -> bytes:
     simple, octal, byte, short, long, other = found.groups()
     if simple is not None:
-        return _SIMPLE.get(simple, simple)
+        return _SIMPLE.get(simple, simple).encode()
     if other is not None:
         raise InvalidInput(f"unknown escape sequence \\{other}")
     code = int(octal, 8) if octal else int(byte or short or long, 16)
+    if octal or byte:
+        if code > 0xFF:
+            raise InvalidInput(f"escape sequence {found[0]} is no byte")
+        return bytes([code])
     if code > 0x10FFFF or 0xD800 <= code < 0xE000:
         raise InvalidInput(f"escape sequence {found[0]} is no character")
-    return chr(code)
+    return chr(code).encode()
