@@ -282,6 +282,9 @@ def _plain(
             step = np.where(long, (size & 127 | second << 7) + 3, step)
         # A label that ends beyond its series leaves no room for a sample: it is not plain.
         at = np.where(is_label, np.minimum(at + step, ends), at)
+    if not len(starts):  # only fields of other kinds
+        none = np.empty(0, np.int64)
+        return at, none, none, np.empty(0)
     # What looks like a sample within one breaks the row, and its series is walked.
     sample, with_value = _usual(data, len(message))
     of = np.searchsorted(starts, sample, side="right") - 1

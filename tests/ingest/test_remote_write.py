@@ -397,3 +397,9 @@ def test_samples_beside_a_native_histogram_are_kept() -> None:
     assert list(found.keys) == [label("__name__", "h")]
     assert [(item.index, item.name) for item in answer.items] == [(0, "h")]
     assert "native histograms" in answer.items[0].reason
+
+
+def test_what_looks_like_a_sample_where_no_series_is_is_passed_over() -> None:
+    within = series({"__name__": "a"}, sample(T, bits_of(1.0)))
+    _both(field(9, 2, within))
+    _both(field(9, 2, within) + field(1, 2, within) + field(9, 2, within))
