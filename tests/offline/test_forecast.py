@@ -117,7 +117,8 @@ def test_steps_may_be_counted(said, tmp_path):
     assert [row[1] for row in again] == [str(ROWS + k) for k in range(1, 13)]
     # counted hours begin at midnight: the season is the same, at another time of day
     assert np.abs(numbers(again, "a") - numbers(told, "a")).max() < 3
-    assert run(source, "--step", "soon", status=1).startswith("a duration is")
+    refused = run(source, "--step", "soon", status=2).stderr
+    assert "Invalid value for --step: a duration is" in refused
     source.write_text("unique_id,ds,y\n" + "".join(long("a")))
     assert "is no whole number of steps" in run(source, "--step", "1h", status=1).stderr
 
