@@ -4,8 +4,8 @@ import contextlib
 import signal
 import socket
 import subprocess
-import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -116,16 +116,15 @@ class Cluster:
 
     def wait(self) -> None:
         """Until every node sees every slot served, and where."""
-        deadline = time.monotonic() + 20
         whole = {"cluster_state": "ok", "cluster_slots_ok": str(REDIS_CLUSTER_HASH_SLOTS)}
+
+        def sees_all(node: Node) -> bool:
+            state = node.ask("CLUSTER INFO")
+            seen = {master[1] for _, _, master, *_ in node.ask("CLUSTER", "SLOTS")}
+            return state.items() >= whole.items() and seen == {n.port for n in self.nodes}
+
         for node in self.nodes:
-            while True:
-                state = node.ask("CLUSTER INFO")
-                seen = {master[1] for _, _, master, *_ in node.ask("CLUSTER", "SLOTS")}
-                if state.items() >= whole.items() and seen == {n.port for n in self.nodes}:
-                    break
-                assert time.monotonic() < deadline, state
-                time.sleep(0.01)
+            wait_until(partial(sees_all, node), 20, f"{node.folder} does not see every slot")
 
     def owner(self, key: str) -> Node:
         """The node of a key's slot, as a living node has it."""

@@ -1,5 +1,6 @@
 """Roles of the service as real processes, for tests that kill them."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -53,17 +54,15 @@ def environment_of(
 
 def wait_ready(url: str, process: "subprocess.Popen[bytes]", log: Path) -> None:
     """Return when `/readyz` answers 200."""
-    deadline = time.monotonic() + 40
     with httpx.Client(timeout=2, trust_env=False) as http:
-        while True:
+
+        def ready() -> bool:
             assert process.poll() is None, log.read_text()
-            assert time.monotonic() < deadline, log.read_text()
-            try:
-                if http.get(f"{url}/readyz").status_code == 200:
-                    return
-            except httpx.HTTPError:
-                pass
-            time.sleep(0.05)
+            with contextlib.suppress(httpx.HTTPError):
+                return http.get(f"{url}/readyz").status_code == 200
+            return False
+
+        wait_until(ready, 40, f"it is not ready: {log}")
 
 
 def wait_until(condition: Any, seconds: float, message: str) -> Any:

@@ -2,7 +2,6 @@
 
 import signal
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +15,7 @@ from service.storage.columns import Columns
 from service.storage.embedded import die_with_parent
 from service.supervisor import free_port
 from tests.support.literal import Literal
-from tests.support.roles import end
+from tests.support.roles import end, wait_until
 from tests.support.slow_decoders.remote_write import Label, Sample, TimeSeries, WriteRequest
 
 _HEADERS = {
@@ -88,11 +87,12 @@ def running(folder: Path) -> Iterator[Prometheus]:
         )
     prometheus = Prometheus(f"http://127.0.0.1:{port}")
     try:
-        deadline = time.monotonic() + 30
-        while not prometheus.ready():
+
+        def ready() -> bool:
             assert process.poll() is None, log.read_text()
-            assert time.monotonic() < deadline, log.read_text()
-            time.sleep(0.05)
+            return prometheus.ready()
+
+        wait_until(ready, 30, f"it is not ready: {log}")
         yield prometheus
     finally:
         prometheus.close()
