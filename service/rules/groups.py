@@ -12,7 +12,7 @@ from service.domain.errors import InvalidInput
 from service.domain.series import NAME
 from service.query.promql.expressions import Expr, Number
 from service.query.promql.parse import parse
-from service.rules.strict_yaml import Fields, Reader, Value, read_yaml, whole
+from service.rules.strict_yaml import Fields, Reader, Value, whole
 from service.rules.template_tokens import TemplateProblem
 from service.rules.templates import check_template
 
@@ -58,11 +58,6 @@ class RuleGroup:
     interval_ms: int | None = None
     query_offset_ms: int = 0
     limit: int = 0
-
-
-def parse_groups(raw: bytes, source: str) -> tuple[RuleGroup, ...]:
-    """The groups that a file's bytes write; `RuleFileError` has every problem, by line."""
-    return groups_of(read_yaml(raw, source, BYTES_MAX), source)
 
 
 def groups_of(document: Value | None, source: str) -> tuple[RuleGroup, ...]:

@@ -2,8 +2,9 @@
 
 import pytest
 
-from service.rules.groups import parse_groups
+from service.rules.groups import BYTES_MAX, RuleGroup, groups_of
 from service.rules.loader import RuleFileError
+from service.rules.strict_yaml import read_yaml
 
 FILE = """
 groups:
@@ -25,14 +26,19 @@ groups:
 """
 
 
+def groups(text: str | bytes) -> tuple[RuleGroup, ...]:
+    raw = text.encode() if isinstance(text, str) else text
+    return groups_of(read_yaml(raw, "r.yml", BYTES_MAX), "r.yml")
+
+
 def problems(text: str) -> list[str]:
     with pytest.raises(RuleFileError) as caught:
-        parse_groups(text.encode(), "r.yml")
+        groups(text)
     return [str(problem) for problem in caught.value.problems]
 
 
 def test_groups_are_read_as_they_stand() -> None:
-    (group,) = parse_groups(FILE.encode(), "r.yml")
+    (group,) = groups(FILE)
     assert (group.name, group.file, group.interval_ms) == ("api", "r.yml", 30_000)
     assert (group.query_offset_ms, group.limit) == (60_000, 10)
     record, alert = group.rules
@@ -45,7 +51,7 @@ def test_groups_are_read_as_they_stand() -> None:
 
 @pytest.mark.parametrize("text", ["", "groups:\n", "groups: []\n", "# nothing\n"])
 def test_a_file_may_have_no_groups(text: str) -> None:
-    assert parse_groups(text.encode(), "r.yml") == ()
+    assert groups(text) == ()
 
 
 @pytest.mark.parametrize(
@@ -101,7 +107,7 @@ def test_a_broken_file_is_refused_with_its_place(text: str, said: str) -> None:
 
 def test_text_that_is_not_utf8_is_refused_with_its_place() -> None:
     with pytest.raises(RuleFileError, match=r"r\.yml:2:5: the file is not UTF-8"):
-        parse_groups(b"groups:\n  - \xff", "r.yml")
+        groups(b"groups:\n  - \xff")
 
 
 def test_anchors_and_merges_are_followed() -> None:
@@ -112,6 +118,6 @@ groups:
   - &first {alert: a, expr: up == 0, labels: &l {sev: page}}
   - {<<: *first, alert: b, labels: {<<: *l, more: x}}
 """
-    (group,) = parse_groups(text.encode(), "r.yml")
+    (group,) = groups(text)
     assert [rule.alert for rule in group.rules] == ["a", "b"]
     assert group.rules[1].labels == {"sev": "page", "more": "x"}
