@@ -5,7 +5,7 @@ while, those that waited longest first, and what was found is remembered in betw
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from models.changepoint import ChangePoint, latest
@@ -34,8 +34,14 @@ class _Seen:
 
 @dataclass(slots=True)
 class ChangesSeen:
-    """The newest change of level of each series, by tenant and id."""
+    """The newest change of level of each series, by tenant and id.
 
+    `at_once` are the series that one evaluation looks at anew: the others have their turn at the
+    next ones. `check` is asked before each; it may raise.
+    """
+
+    at_once: int = AT_ONCE
+    check: Callable[[], None] = lambda: None
     _known: dict[str, dict[int, _Seen]] = field(default_factory=dict)
 
     def look(self, sight: Sight, chosen: Sequence[Series], every_ms: int) -> None:
@@ -52,7 +58,8 @@ class ChangesSeen:
             if last is not None and (before is None or last[0] != before.newest_ms):
                 due.append((0 if before is None else before.at_ms, last[0], series))
         due.sort(key=lambda waiting: waiting[0])
-        for _, newest_ms, series in due[:AT_ONCE]:
+        for _, newest_ms, series in due[: self.at_once]:
+            self.check()
             samples = sight.window(series.id, 0, sight.now_ms)
             if series.metric_type is MetricType.COUNTER:
                 samples = rates(samples)

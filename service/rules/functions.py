@@ -300,8 +300,9 @@ def _measure(call: Callable[[Asked], Vector]) -> Implementation:
 
 
 def _alone(asked: Asked, args: Sequence[Value]) -> Vector:
-    """A filter without a rule behind it."""
-    return Judging(SourceLook(_LOOKBACK_MS)).filtered(asked)
+    """A filter without a rule behind it: nothing has its turn later."""
+    changes = ChangesSeen(asked.budget.limits.series, asked.budget.check)
+    return Judging(SourceLook(_LOOKBACK_MS), changes=changes).filtered(asked)
 
 
 _enter()

@@ -6,7 +6,7 @@ from models.synthetic import daily, noise, with_shift
 from service.domain.clock import iso
 from service.domain.rules import Condition, Rule
 from service.domain.series import MetricType, Series
-from service.rules import changes
+from service.rules.changes import ChangesSeen
 from service.rules.evaluator import Judgement, Memory, evaluate
 from service.storage.columns import Columns
 from service.storage.head import Head
@@ -93,9 +93,8 @@ def test_it_begins_as_samples_come_and_ends_with_the_window() -> None:
     assert not any(held[80:])
 
 
-def test_many_series_take_turns(monkeypatch) -> None:
-    monkeypatch.setattr(changes, "AT_ONCE", 3)
-    head, memory = Head(4096), Memory()
+def test_many_series_take_turns() -> None:
+    head, memory = Head(4096), Memory(changes=ChangesSeen(at_once=3))
     for number in range(8):
         put(head, Series.of("cpu", {"host": f"{number}"}), noise(200, number))
     known = []

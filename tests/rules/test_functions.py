@@ -9,6 +9,7 @@ from service.query.promql.fetch import Fetched, wanted
 from service.query.promql.parse import parse
 from service.query.promql.vectors import Steps, Vector
 from service.rules import functions
+from service.rules.changes import AT_ONCE
 from service.storage.columns import Columns
 from tests.support.literal import Literal, every, labels
 
@@ -118,6 +119,13 @@ def test_a_change_of_level_and_a_member_unlike_the_others() -> None:
     assert list(values(asked("level_changed(load, 1h) > 12 and load > 0", Literal(source)))) == [
         "h3"
     ]
+
+
+def test_a_query_looks_at_every_series_for_a_change_of_level() -> None:
+    moved = np.where(np.arange(120) >= 80, 9.0, 5.0) + np.random.default_rng(2).normal(0, 0.1, 120)
+    samples = at(60, moved.tolist(), NOW - 119 * MINUTE)
+    source = Literal({labels("load", host=f"h{i}"): samples for i in range(AT_ONCE + 5)})
+    assert len(values(asked("level_changed(load, 1h)", source))) == AT_ONCE + 5
 
 
 def test_an_anomaly_spends_a_budget() -> None:
