@@ -77,7 +77,7 @@ class When:
         step = _step(self.step) if self.step else _round_step(end - start)
         if (end - start) // step + 1 > _STEPS_MAX:
             raise InvalidInput(
-                f"that are more than {_STEPS_MAX:,} steps; take a longer --step or a shorter range"
+                f"these are more than {_STEPS_MAX:,} steps; take a longer --step or a shorter range"
             )
         return Steps(start, end, step)
 
